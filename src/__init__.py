@@ -1,0 +1,1 @@
+"""The library behind the scripts at the top of the repository."""

@@ -1,0 +1,29 @@
+"""The one exception for a mistake that the user can mend, and how a script reports it."""
+
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+
+class UserError(Exception):
+    """A mistake in what the user gave: an option, a file, a line of data.
+
+    The message is a single line in the user's words: which option or file (and line or column), what was found,
+    what was expected, and what to do.
+    """
+
+
+def run_script(main: Callable[[], None]) -> NoReturn:
+    """Run a script's `main` and exit: 0 when it returns, 2 with one line for a `UserError`, 130 on Ctrl-C.
+
+    Anything else is our own fault and keeps its traceback.
+    """
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(0)
