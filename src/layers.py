@@ -40,7 +40,7 @@ class Dense(nn.Cell):
 
 
 class LayerNorm(nn.Cell):
-    """Normalise the last axis to zero mean and unit variance, then scale by gamma and shift by beta (Ba et al. 2016)."""
+    """Normalise the last axis to zero mean and unit variance, scale by gamma, shift by beta (Ba et al. 2016)."""
 
     def __init__(self, hidden_size: int, epsilon: float = 1e-12):
         super().__init__()
