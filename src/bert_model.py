@@ -1,0 +1,272 @@
+"""BERT (Devlin et al. 2018) and NEZHA (Wei et al. 2019) encoders.
+
+Shapes at line ends: B batch, S sequence (F where it queries, T where it is attended to), N heads, D width of a head,
+H = N * D hidden, V vocabulary, K the distance at which relative positions are clipped.
+
+Cells and parameters carry the names of the published checkpoints. Matrix products run in `compute_type`; the residual
+stream, softmax and layer normalisation stay in float32. Batch and sequence length come from the inputs.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+
+from src.errors import UserError
+from src.layers import Dense, Dropout, LayerNorm, get_activation
+
+# Where the distance between two tokens is clipped: the published MindSpore checkpoints, and the paper.
+DEFAULT_MAX_RELATIVE_POSITION = {"learned": 16, "sinusoidal": 64}
+
+FLOAT_TYPES = {"float32": ms.float32, "float16": ms.float16, "bfloat16": ms.bfloat16}
+
+# Added to the score of a padding token: exp(-10000) is exactly 0 in float32, and float16 can hold it.
+MASKED_SCORE = -10000.0
+
+
+def float_type(value: Any, option: str) -> Any:
+    """Return the MindSpore type for "float16", "mstype.float16" or `mindspore.float16`; likewise float32, bfloat16."""
+    name = str(value).lower().rpartition(".")[2]
+    if name not in FLOAT_TYPES:
+        raise UserError(f"{option}: unknown type '{value}'; choose one of {', '.join(FLOAT_TYPES)}")
+    return FLOAT_TYPES[name]
+
+
+@dataclass(frozen=True)
+class BertConfig:
+    """The shape of a network. `seq_length` is that of the data; the network itself takes any length.
+
+    With `use_relative_positions` (NEZHA), `relative_position_kind` says which vectors stand for the distance between
+    two tokens: "learned", a table per layer as in the published MindSpore checkpoints, or "sinusoidal", fixed as in
+    the paper. `max_relative_position` clips the distance; None means 16 for learned and 64 for sinusoidal.
+
+    Raises:
+        UserError: a value is out of range, unknown, or does not fit another.
+    """
+
+    seq_length: int = 128
+    vocab_size: int = 32000
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 16
+    initializer_range: float = 0.02
+    use_relative_positions: bool = False
+    dtype: Any = ms.float32
+    compute_type: Any = ms.float32
+    relative_position_kind: str = "learned"
+    max_relative_position: int | None = None
+
+    def __post_init__(self):
+        """Check every value and bring the types into MindSpore's form."""
+        for option in ("dtype", "compute_type"):
+            object.__setattr__(self, option, float_type(getattr(self, option), option))
+        if self.relative_position_kind not in DEFAULT_MAX_RELATIVE_POSITION:
+            raise UserError(f"relative_position_kind: unknown kind '{self.relative_position_kind}'; "
+                            f"choose one of {', '.join(DEFAULT_MAX_RELATIVE_POSITION)}")
+        if self.max_relative_position is None:
+            object.__setattr__(self, "max_relative_position",
+                               DEFAULT_MAX_RELATIVE_POSITION[self.relative_position_kind])
+        for option in ("seq_length", "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads",
+                       "intermediate_size", "max_position_embeddings", "type_vocab_size", "max_relative_position"):
+            value = getattr(self, option)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise UserError(f"{option}: found {value!r}, expected a whole number of at least 1")
+        for option in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
+            value = getattr(self, option)
+            if not isinstance(value, int | float) or not 0 <= value < 1:
+                raise UserError(f"{option}: found {value!r}, expected a number from 0 up to, not including, 1")
+        if not isinstance(self.initializer_range, int | float) or self.initializer_range < 0:
+            raise UserError(f"initializer_range: found {self.initializer_range!r}, expected a number not below 0")
+        if not isinstance(self.use_relative_positions, bool):
+            raise UserError(f"use_relative_positions: found {self.use_relative_positions!r}, expected True or False")
+        get_activation(self.hidden_act)
+        if self.hidden_size % self.num_attention_heads:
+            raise UserError(f"hidden_size: {self.hidden_size} cannot be divided among num_attention_heads "
+                            f"{self.num_attention_heads}; give a multiple of it")
+        if not self.use_relative_positions and self.seq_length > self.max_position_embeddings:
+            raise UserError(f"seq_length: {self.seq_length} is longer than max_position_embeddings "
+                            f"{self.max_position_embeddings}; shorten the sequences or raise max_position_embeddings")
+
+    @property
+    def size_per_head(self) -> int:
+        """Width of one attention head."""
+        return self.hidden_size // self.num_attention_heads
+
+
+class Embedding(nn.Cell):
+    """A table of vectors [rows, width] looked up by id."""
+
+    def __init__(self, rows: int, width: int, use_one_hot: bool = False):
+        super().__init__()
+        self.rows = rows
+        self.use_one_hot = use_one_hot
+        self.embedding_table = Parameter(Tensor(np.zeros((rows, width), np.float32)), name="embedding_table")
+
+    def construct(self, ids: Tensor) -> Tensor:
+        """Map ids [...] to vectors [..., width]."""
+        if self.use_one_hot:
+            return ops.matmul(ops.one_hot(ids, self.rows, 1.0, 0.0), self.embedding_table)
+        return ops.gather(self.embedding_table, ids, 0)
+
+
+class EmbeddingPostprocessor(nn.Cell):
+    """Add token type and position vectors to the word vectors, then normalise.
+
+    The position table exists with relative positions as well, because the checkpoints hold it; it is not used then.
+    """
+
+    def __init__(self, config: BertConfig, dropout: float, use_one_hot_embeddings: bool = False):
+        super().__init__()
+        self.use_absolute_positions = not config.use_relative_positions
+        self.token_type_embedding = Embedding(config.type_vocab_size, config.hidden_size, use_one_hot_embeddings)
+        self.full_position_embedding = Embedding(config.max_position_embeddings, config.hidden_size)
+        self.layernorm = LayerNorm(config.hidden_size)
+        self.dropout = Dropout(dropout)
+
+    def construct(self, token_type_ids: Tensor, word_embeddings: Tensor) -> Tensor:
+        """Map token_type_ids [B,S] and word_embeddings [B,S,H] to [B,S,H]."""
+        x = word_embeddings + self.token_type_embedding(token_type_ids)  # [B,S,H]
+        if self.use_absolute_positions:
+            x = x + self.full_position_embedding.embedding_table[:x.shape[1]]  # [S,H] broadcasts over B
+        return self.dropout(self.layernorm(x))
+
+
+class BertAttention(nn.Cell):
+    """Scaled dot-product attention of every token to every token that is not padding."""
+
+    def __init__(self, config: BertConfig, dropout: float):
+        super().__init__()
+        self.num_heads = config.num_attention_heads
+        self.size_per_head = config.size_per_head
+        self.hidden_size = config.hidden_size
+        self.scale = 1.0 / math.sqrt(config.size_per_head)
+        self.compute_type = config.compute_type
+        self.query_layer = Dense(config.hidden_size, config.hidden_size)
+        self.key_layer = Dense(config.hidden_size, config.hidden_size)
+        self.value_layer = Dense(config.hidden_size, config.hidden_size)
+        self.softmax = ops.Softmax(axis=-1)
+        self.dropout = Dropout(dropout)
+        self.scores_of = ops.BatchMatMul(transpose_b=True)
+        self.weighted_sum = ops.BatchMatMul()
+
+    def construct(self, x: Tensor, additive_mask: Tensor) -> Tensor:
+        """Map x [B*S,H] and additive_mask [B,1,1,S] to the attended values [B*S,H]."""
+        heads = (-1, additive_mask.shape[-1], self.num_heads, self.size_per_head)
+        # Scaling the queries instead of the scores touches D instead of T numbers per query.
+        query = (self.query_layer(x) * self.scale).reshape(heads).transpose(0, 2, 1, 3)  # [B,N,F,D]
+        key = self.key_layer(x).reshape(heads).transpose(0, 2, 1, 3)  # [B,N,T,D]
+        value = self.value_layer(x).reshape(heads).transpose(0, 2, 1, 3)  # [B,N,T,D]
+
+        scores = self.scores_of(query, key)  # [B,N,F,T]
+        probs = self.softmax(scores.astype(ms.float32) + additive_mask)
+        probs = self.dropout(probs.astype(self.compute_type))  # [B,N,F,T]
+        context = self.weighted_sum(probs, value)  # [B,N,F,D]
+        return context.transpose(0, 2, 1, 3).reshape((-1, self.hidden_size))  # [B*F,H]
+
+
+class BertOutput(nn.Cell):
+    """Project back to the hidden width, add the residual, normalise."""
+
+    def __init__(self, in_channels: int, config: BertConfig, dropout: float):
+        super().__init__()
+        self.dense = Dense(in_channels, config.hidden_size)
+        self.dropout = Dropout(dropout)
+        self.layernorm = LayerNorm(config.hidden_size)
+
+    def construct(self, x: Tensor, residual: Tensor) -> Tensor:
+        """Map x [B*S,in_channels] and residual [B*S,H] to [B*S,H] float32."""
+        return self.layernorm(self.dropout(self.dense(x)).astype(ms.float32) + residual)
+
+
+class BertSelfAttention(nn.Cell):
+    """Attention with its output projection and residual."""
+
+    def __init__(self, config: BertConfig, attention_dropout: float, hidden_dropout: float):
+        super().__init__()
+        self.compute_type = config.compute_type
+        self.attention = BertAttention(config, attention_dropout)
+        self.output = BertOutput(config.hidden_size, config, hidden_dropout)
+
+    def construct(self, x: Tensor, additive_mask: Tensor) -> Tensor:
+        """Map x [B*S,H] to [B*S,H]."""
+        return self.output(self.attention(x.astype(self.compute_type), additive_mask), x)
+
+
+class BertEncoderCell(nn.Cell):
+    """One transformer block: attention, then the feed-forward network, each normalised after its residual."""
+
+    def __init__(self, config: BertConfig, attention_dropout: float, hidden_dropout: float):
+        super().__init__()
+        self.compute_type = config.compute_type
+        self.attention = BertSelfAttention(config, attention_dropout, hidden_dropout)
+        self.intermediate = Dense(config.hidden_size, config.intermediate_size, activation=config.hidden_act)
+        self.output = BertOutput(config.intermediate_size, config, hidden_dropout)
+
+    def construct(self, x: Tensor, additive_mask: Tensor) -> Tensor:
+        """Map x [B*S,H] to [B*S,H]."""
+        x = self.attention(x, additive_mask)
+        return self.output(self.intermediate(x.astype(self.compute_type)), x)
+
+
+class BertTransformer(nn.Cell):
+    """The stack of blocks."""
+
+    def __init__(self, config: BertConfig, attention_dropout: float, hidden_dropout: float):
+        super().__init__()
+        self.layers = nn.CellList([BertEncoderCell(config, attention_dropout, hidden_dropout)
+                                   for _ in range(config.num_hidden_layers)])
+
+    def construct(self, embeddings: Tensor, input_mask: Tensor) -> Tensor:
+        """Map embeddings [B,S,H] and input_mask [B,S] (1 token, 0 padding) to hidden states [B,S,H]."""
+        mask = input_mask.reshape((-1, 1, 1, input_mask.shape[1])).astype(ms.float32)
+        additive_mask = (1.0 - mask) * MASKED_SCORE  # [B,1,1,T]
+        x = embeddings.reshape((-1, embeddings.shape[-1]))  # [B*S,H]: two axes are the fastest for every product
+        for layer in self.layers:
+            x = layer(x, additive_mask)
+        return x.reshape(embeddings.shape)
+
+
+class BertModel(nn.Cell):
+    """The encoder with its embeddings and pooler.
+
+    Without `is_training` there is no dropout, whatever `set_train` says. `use_one_hot_embeddings` looks words and
+    token types up by matrix products, which some devices do faster than gathers.
+    """
+
+    def __init__(self, config: BertConfig, is_training: bool, use_one_hot_embeddings: bool = False):
+        super().__init__()
+        hidden_dropout = config.hidden_dropout_prob if is_training else 0.0
+        attention_dropout = config.attention_probs_dropout_prob if is_training else 0.0
+        self.dtype = config.dtype
+        self.compute_type = config.compute_type
+        self.bert_embedding_lookup = Embedding(config.vocab_size, config.hidden_size, use_one_hot_embeddings)
+        self.bert_embedding_postprocessor = EmbeddingPostprocessor(config, hidden_dropout, use_one_hot_embeddings)
+        self.bert_encoder = BertTransformer(config, attention_dropout, hidden_dropout)
+        self.dense = Dense(config.hidden_size, config.hidden_size, activation="tanh")
+
+    def construct(self, input_ids: Tensor, token_type_ids: Tensor, input_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Encode a batch.
+
+        Args:
+            input_ids: int32 [B,S].
+            token_type_ids: int32 [B,S], 0 for the first and 1 for the second segment.
+            input_mask: int32 [B,S], 1 for a token and 0 for padding.
+
+        Returns:
+            The hidden states of the last layer [B,S,H], the pooled first token [B,H], both in `config.dtype`, and the
+            word embedding table [V,H], which the masked-language-model head shares.
+        """
+        words = self.bert_embedding_lookup(input_ids)  # [B,S,H]
+        embeddings = self.bert_embedding_postprocessor(token_type_ids, words)
+        hidden = self.bert_encoder(embeddings, input_mask)  # [B,S,H]
+        pooled = self.dense(hidden[:, 0].astype(self.compute_type))  # [B,H]
+        return hidden.astype(self.dtype), pooled.astype(self.dtype), self.bert_embedding_lookup.embedding_table
