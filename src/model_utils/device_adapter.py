@@ -1,0 +1,116 @@
+"""The device and its processes: the only place that touches MindSpore's global context."""
+
+import logging
+import os
+from dataclasses import dataclass
+
+import mindspore as ms
+from mindspore.communication import get_group_size, get_rank, init
+
+from src.errors import UserError
+from src.model_utils.config import Config
+from src.model_utils.local_adapter import get_device_id, get_device_num, get_rank_id
+
+__all__ = ["DeviceInfo", "get_device_id", "get_device_num", "get_rank_id", "resolve_compute_type", "set_up_device"]
+
+
+@dataclass(frozen=True)
+class DeviceInfo:
+    """Where this process runs: the device, and its rank among the `rank_size` processes of the run."""
+
+    target: str
+    device_id: int
+    rank: int
+    rank_size: int
+
+
+def set_up_device(config: Config) -> DeviceInfo:
+    """Choose device and graph mode, set the seed, and join the other processes of a distributed run.
+
+    Reads `device_target`, `device_id`, `seed`, and where the script has them `distribute` and `device_num`.
+    To be called before anything is computed.
+
+    Raises:
+        UserError: this machine has no such device, or a distributed run was not started by a launcher.
+    """
+    _quiet_logs()
+    target = config.device_target
+    distribute = config.get("distribute") == "true"
+    device_id = get_device_id(config.device_id) if distribute else config.device_id
+    _select_device(target, device_id)
+    ms.set_context(mode=ms.GRAPH_MODE)
+    ms.set_seed(config.seed)
+    if not distribute:
+        return DeviceInfo(target, device_id, rank=0, rank_size=1)
+    rank, rank_size = _join_processes(config)
+    return DeviceInfo(target, device_id, rank, rank_size)
+
+
+def resolve_compute_type(target: str, requested: str, asked_for: bool) -> str:
+    """Return the type to compute in: on CPU float32 in place of a 16-bit type, unless the user `asked_for` that one."""
+    if target != "CPU" or requested.endswith("float32") or asked_for:
+        return requested
+    print(f"compute_type: float32 in place of {requested}, which is slower on CPU; "
+          f"give compute_type as an option to have it all the same", flush=True)
+    return "float32"
+
+
+def _quiet_logs() -> None:
+    """Show MindSpore's errors only, unless the user chose a level by GLOG_v.
+
+    The C++ part reads GLOG_v once, when mindspore is imported; the launch scripts set it.
+    """
+    if "GLOG_v" not in os.environ:
+        _mindspore_logger().setLevel(logging.ERROR)
+
+
+def _mindspore_logger() -> logging.Logger:
+    # MindSpore documents no way to change the level after the import; its logger's name holds the process id.
+    return ms.log._get_logger()
+
+
+def _select_device(target: str, device_id: int) -> None:
+    if target == "CPU":
+        # There is one CPU, whatever device_id says. Setting it again after something was computed is an error.
+        if ms.get_context("device_target") != "CPU":
+            ms.set_device("CPU")
+        return
+    if not _is_available(target):
+        raise UserError(f"device_target {target}: MindSpore finds no {target} with its driver on this machine; "
+                        f"use --device_target CPU, or install MindSpore for {target}")
+    try:
+        ms.set_device(target, device_id)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"device_target {target}, device_id {device_id}: {_first_line(error)}") from error
+
+
+def _is_available(target: str) -> bool:
+    """Ask MindSpore for a device without the page of log lines in which it reports what it tried to load."""
+    logger = _mindspore_logger()
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        return ms.hal.is_available(target)
+    finally:
+        logger.setLevel(level)
+
+
+def _join_processes(config: Config) -> tuple[int, int]:
+    """Start communication for data-parallel training; return rank and number of processes."""
+    try:
+        init()
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"distribute true: this process cannot join others: {_first_line(error)[:200]}; start one process "
+                        f"per device with `msrun --worker_num=N --local_worker_num=N`, or use --distribute false"
+                        ) from error
+    rank, rank_size = get_rank(), get_group_size()
+    if config.was_given("device_num") and config.device_num != rank_size:
+        raise UserError(f"device_num: {config.device_num} asked for, but the launcher started {rank_size} processes; "
+                        f"give both the same number")
+    # The gradients are reduced by our own training step, whose mean is over rank_size.
+    ms.set_auto_parallel_context(parallel_mode="data_parallel", gradients_mean=True, device_num=rank_size)
+    return rank, rank_size
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0]

@@ -1,0 +1,27 @@
+"""What a launcher tells its processes through environment variables, on an ordinary machine."""
+
+import os
+
+from src.errors import UserError
+
+
+def get_device_id(default: int = 0) -> int:
+    """Return the device that the launcher assigned to this process (DEVICE_ID), or `default`."""
+    return _whole_number("DEVICE_ID", default)
+
+
+def get_device_num() -> int:
+    """Return the number of processes that the launcher started (RANK_SIZE), 1 without a launcher."""
+    return _whole_number("RANK_SIZE", 1)
+
+
+def get_rank_id() -> int:
+    """Return this process's number among those of the launcher (RANK_ID), 0 without a launcher."""
+    return _whole_number("RANK_ID", 0)
+
+
+def _whole_number(variable: str, default: int) -> int:
+    text = os.environ.get(variable, "")
+    if text and not text.isdigit():
+        raise UserError(f"environment variable {variable}: expected a whole number, found {text!r}")
+    return int(text) if text else default
