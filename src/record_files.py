@@ -1,0 +1,245 @@
+"""Record files of either format: writing them, and what a file says about itself.
+
+A schema is `{column: (dtype, length)}`, dtype "int32" or "float32"; every record holds `length` values of each column.
+"""
+
+import json
+import os
+import struct
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+import numpy as np
+
+from src.errors import UserError
+from src.files import atomic_files, atomic_write
+from src.tfrecord import Columns, TFRecordFile, encode_tfrecords
+
+DATASET_FORMATS = ("mindrecord", "tfrecord")
+
+# Smaller pages than MindRecord's 32 MB keep the index builder, which holds the rows of one page of 13-byte row
+# entries at a time, below 100 MB however many records there are.
+_MINDRECORD_PAGE_SIZE = 1 << 22
+
+
+def pretrain_columns(max_seq_length: int, max_predictions_per_seq: int) -> dict[str, tuple[str, int]]:
+    """The columns of a pre-training record, in the order in which the network takes them."""
+    S, P = max_seq_length, max_predictions_per_seq
+    return {
+        "input_ids": ("int32", S),
+        "input_mask": ("int32", S),
+        "segment_ids": ("int32", S),
+        "next_sentence_labels": ("int32", 1),
+        "masked_lm_positions": ("int32", P),
+        "masked_lm_ids": ("int32", P),
+        "masked_lm_weights": ("float32", P),
+    }
+
+
+PRETRAIN_COLUMNS = tuple(pretrain_columns(1, 1))
+
+
+def check_dataset_format(dataset_format: str) -> None:
+    """Raise `UserError` unless the format is one that this project knows."""
+    if dataset_format not in DATASET_FORMATS:
+        raise UserError(f"dataset_format: {dataset_format!r} is unknown, expected {' or '.join(DATASET_FORMATS)}")
+
+
+# ---------------------------------------------------------------- writing
+
+class RecordWriter:
+    """Writes one record file, whole or not at all: it appears under its name when the `with` block ends well.
+
+    A MindRecord file is accompanied by its index, `<name>.db`. An existing file is replaced.
+
+    Raises:
+        UserError: the file cannot be written, its name is one that MindRecord refuses, or no record was written.
+    """
+
+    def __init__(self, path: str | Path, columns: Columns, dataset_format: str) -> None:
+        check_dataset_format(dataset_format)
+        self.path = Path(path)
+        self.columns = dict(columns)
+        self.num_rows = 0
+        self._backend_type = _MindRecordBackend if dataset_format == "mindrecord" else _TFRecordBackend
+        self._stack = ExitStack()
+        self._backend = None
+
+    def __enter__(self) -> "RecordWriter":
+        """Create the temporary file."""
+        try:
+            self._backend = self._backend_type(self.path, self.columns, self._stack)
+        except OSError as error:
+            self._stack.close()
+            raise UserError(f"cannot write {self.path}: {error.strerror}; give a path that you may write to") from error
+        return self
+
+    def write(self, batch: Mapping[str, np.ndarray]) -> None:
+        """Append records: `batch[column]` is [n, length] for every column of the schema."""
+        arrays = {}
+        for name, (dtype, length) in self.columns.items():
+            values = np.ascontiguousarray(batch[name], dtype)
+            if values.ndim != 2 or values.shape[1] != length:
+                raise ValueError(f"column {name}: shape {values.shape}, expected [n, {length}]")
+            arrays[name] = values
+        sizes = {len(values) for values in arrays.values()}
+        if len(sizes) != 1:
+            raise ValueError(f"columns differ in their number of rows: {sorted(sizes)}")
+        n = sizes.pop()
+        if n:
+            self._backend.write(arrays)
+            self.num_rows += n
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 traceback: TracebackType | None) -> None:
+        """Give the file its name, or remove it after an error."""
+        if kind is not None:
+            with suppress(Exception):
+                self._backend.abandon()
+            self._stack.__exit__(kind, error, traceback)
+            return
+        try:
+            with self._stack:
+                if self.num_rows == 0:
+                    self._backend.abandon()
+                    raise UserError(f"no record to write to {self.path}: the input gave none; check the input files")
+                self._backend.finish()
+        except OSError as failure:
+            raise UserError(f"cannot write {self.path}: {failure.strerror}; is the disk full?") from failure
+
+
+class _TFRecordBackend:
+    """Appends encoded records to a plain file."""
+
+    def __init__(self, path: Path, columns: Columns, stack: ExitStack) -> None:
+        self._columns = columns
+        self._file = stack.enter_context(atomic_write(path)).open("wb")
+
+    def write(self, arrays: Mapping[str, np.ndarray]) -> None:
+        self._file.write(encode_tfrecords(arrays, self._columns))
+
+    def finish(self) -> None:
+        self._file.close()
+
+    abandon = finish
+
+
+class _MindRecordBackend:
+    """Hands rows to MindSpore's FileWriter inside a temporary directory.
+
+    The writer stores the file's own base name in the header and the index, so it must work under the final name.
+    """
+
+    def __init__(self, path: Path, columns: Columns, stack: ExitStack) -> None:
+        forbidden = set(path.name) & set(r'\/:*?"<>|`&;' + "'")
+        if forbidden or path.name != path.name.strip():
+            raise UserError(f"{path}: MindRecord does not allow {' '.join(sorted(forbidden)) or 'outer spaces'} in a "
+                            f"file name; choose another name")
+        self._directory = stack.enter_context(atomic_files(path.parent))
+        # Imported here: it loads all of MindSpore, which writing TFRecord does not need.
+        from mindspore.mindrecord import FileWriter
+
+        self._writer = FileWriter(str(self._directory / path.name), shard_num=1, overwrite=True)
+        self._writer.set_page_size(_MINDRECORD_PAGE_SIZE)
+        self._writer.add_schema({name: {"type": dtype, "shape": [length]} for name, (dtype, length) in columns.items()})
+        self._opened = False
+
+    def write(self, arrays: Mapping[str, np.ndarray]) -> None:
+        rows = self._merge(arrays)
+        if not self._opened:
+            # The first row goes the public way, which opens the file and checks the row against the schema.
+            self._writer.write_raw_data([{name: values[0] for name, values in arrays.items()}])
+            self._opened, rows = True, rows[1:]
+        if rows:
+            # FileWriter.write_raw_data builds and checks each row in Python, 150 us a record; our rows are built and
+            # checked as whole arrays, so they go straight to the C++ writer beneath it, 13 us a record.
+            self._writer._writer._writer.write_raw_data({}, rows, False, False)
+
+    def _merge(self, arrays: Mapping[str, np.ndarray]) -> list[bytes]:
+        """One byte string a row: the columns in the header's order, each after its size as a big-endian uint64."""
+        parts = []
+        for name in self._writer._header.blob_fields:
+            values = arrays[name].view(np.uint8)
+            size = np.frombuffer(struct.pack(">Q", values.shape[1]), np.uint8)
+            parts += [np.broadcast_to(size, (len(values), 8)), values]
+        merged = np.concatenate(parts, axis=1)
+        return [row.tobytes() for row in merged]
+
+    def finish(self) -> None:
+        self._writer.commit()
+        umask = os.umask(0)
+        os.umask(umask)
+        for written in self._directory.iterdir():  # FileWriter makes them 0600 whatever the umask
+            written.chmod(0o666 & ~umask)
+
+    def abandon(self) -> None:
+        """Nothing to close: the writer releases its files when it is collected."""
+
+
+def write_schema_json(path: str | Path, columns: Columns, num_rows: int) -> None:
+    """Write the schema file that describes TFRecord files to MindSpore (`schema_dir`, `schema_file_path`)."""
+    schema = {
+        "datasetType": "TF",
+        "numRows": num_rows,
+        # TFRecord has no int32: the files hold int64.
+        "columns": {name: {"type": "int64" if dtype == "int32" else dtype, "rank": 1, "shape": [length]}
+                    for name, (dtype, length) in columns.items()},
+    }
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(schema, indent=4) + "\n", encoding="utf-8")
+
+
+# ---------------------------------------------------------------- what a file holds
+
+class RecordInfo(NamedTuple):
+    """What a record file holds; a length is -1 when a MindRecord file leaves it open."""
+
+    columns: dict[str, tuple[str, int]]
+    num_rows: int
+
+
+def record_info(path: str | Path, dataset_format: str) -> RecordInfo:
+    """Columns and number of records of a file, after checking that it is whole and in the stated format.
+
+    Raises:
+        UserError: the file is missing, empty, truncated, or in another format.
+    """
+    check_dataset_format(dataset_format)
+    if dataset_format == "mindrecord":
+        return _mindrecord_info(Path(path))
+    file = TFRecordFile(path)
+    return RecordInfo(file.columns(), len(file))
+
+
+def _mindrecord_info(path: Path) -> RecordInfo:
+    """Read the header: a little-endian uint64 length, then JSON with the schema and the pages."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            (header_length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
+            header = json.loads(file.read(header_length)) if 0 < header_length < size else None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError:
+        header = None
+    if not isinstance(header, dict) or "schema" not in header:
+        raise UserError(f"{path}: not a MindRecord file: it does not begin with a MindRecord header; check the file "
+                        f"and dataset_format")
+    index = path.with_name(path.name + ".db")
+    if not index.is_file():
+        raise UserError(f"{path}: its index {index.name} is missing; a MindRecord file needs it in the same directory")
+    if header.get("shard_addresses") and path.name not in header["shard_addresses"]:
+        raise UserError(f"{path}: the file was renamed from {header['shard_addresses'][header['shard_id']]}, which "
+                        f"MindRecord does not allow; give it (and its .db) the old name")
+    pages = header["page"]
+    whole = header["header_size"] + header["page_size"] * (len(pages) - 1) + (pages[-1]["page_size"] if pages else 0)
+    if size < whole:
+        raise UserError(f"{path}: truncated: {size} bytes, expected {whole}; make the file anew")
+    columns = {}
+    for name, field in header["schema"][0]["schema"].items():
+        shape = field.get("shape", [1])
+        columns[name] = (field["type"], shape[0] if len(shape) == 1 else -1)
+    return RecordInfo(columns, max((page["end_row_id"] for page in pages), default=0))
