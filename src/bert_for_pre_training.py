@@ -13,6 +13,8 @@ from mindspore import Parameter, Tensor, nn, ops
 from src.bert_model import BertConfig, BertModel
 from src.layers import Dense, LayerNorm
 
+CHUNK = 1 << 18  # numbers drawn at a time: 1 MB stays in the cache
+
 
 class GetMaskedLMOutput(nn.Cell):
     """Score every word of the vocabulary at the masked positions; the output weights are the word embeddings."""
@@ -143,13 +145,16 @@ def truncated_normal(shape: tuple[int, ...], standard_deviation: float, key: tup
     `key` alone determines the numbers.
     """
     generator = np.random.Generator(np.random.SFC64(key))
-    values = generator.standard_normal(int(np.prod(shape)), dtype=np.float32)
-    outside = np.flatnonzero(np.abs(values) > 2)
-    while outside.size:
-        redrawn = generator.standard_normal(outside.size, dtype=np.float32)
-        values[outside] = redrawn
-        outside = outside[np.abs(redrawn) > 2]
-    values *= np.float32(standard_deviation)
+    values = np.empty(int(np.prod(shape)), np.float32)
+    for start in range(0, values.size, CHUNK):
+        part = values[start:start + CHUNK]
+        generator.standard_normal(out=part, dtype=np.float32)
+        outside = np.flatnonzero(np.abs(part) > 2)
+        while outside.size:
+            redrawn = generator.standard_normal(outside.size, dtype=np.float32)
+            part[outside] = redrawn
+            outside = outside[np.abs(redrawn) > 2]
+        part *= np.float32(standard_deviation)
     return values.reshape(shape)
 
 
