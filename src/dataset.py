@@ -1,0 +1,200 @@
+"""What training and evaluation take their batches from.
+
+`src/sample_order.py` decides which records a step takes, `src/record_readers.py` fetches them; this module deals them
+out to the ranks, checks them, trims them to their bucket, and hands them to MindSpore.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import mindspore.dataset as ds
+import numpy as np
+
+from src.errors import UserError
+from src.record_files import pretrain_columns
+from src.record_readers import SEQUENCE_COLUMNS, Records, open_records
+from src.sample_order import SampleOrder, Step, rank_share
+
+__all__ = ["PRETRAIN_TYPES", "BatchStream", "EvaluationBatches", "Limit", "create_dataset", "open_records",
+           "pretrain_limits", "user_errors_of"]
+
+# Columns of pre-training in the order in which the network takes them: {name: dtype}.
+PRETRAIN_TYPES = {name: dtype for name, (dtype, _) in pretrain_columns(1, 1).items()}
+
+
+class Limit(NamedTuple):
+    """Values of a column lie in 0 <= value < bound; `reason` tells the user where the bound comes from."""
+
+    bound: int
+    reason: str
+
+
+def pretrain_limits(vocab_size: int, type_vocab_size: int, seq_length: int) -> dict[str, Limit]:
+    """Bounds of the integer columns of pre-training."""
+    return {
+        "input_ids": Limit(vocab_size, f"vocab_size is {vocab_size}"),
+        "input_mask": Limit(2, "a mask is 0 or 1"),
+        "segment_ids": Limit(type_vocab_size, f"type_vocab_size is {type_vocab_size}"),
+        "next_sentence_labels": Limit(2, "a label is 0 or 1"),
+        "masked_lm_positions": Limit(seq_length, f"seq_length is {seq_length}"),
+        "masked_lm_ids": Limit(vocab_size, f"vocab_size is {vocab_size}"),
+    }
+
+
+def _checked(records: Records, rows: np.ndarray, batch: dict[str, np.ndarray], limits: Mapping[str, Limit],
+             ) -> dict[str, np.ndarray]:
+    """The batch in the network's types, after comparing it with the limits."""
+    for name, limit in limits.items():
+        values = batch[name]
+        if values.min() < 0 or values.max() >= limit.bound:
+            row, place = np.argwhere((values < 0) | (values >= limit.bound))[0]
+            raise UserError(f"{records.where(int(rows[row]))}: {name} holds {values[row, place]}, expected 0 to "
+                            f"{limit.bound - 1} ({limit.reason}); were the records made with another vocabulary or "
+                            f"length?")
+    return {name: np.ascontiguousarray(batch[name], dtype) for name, (dtype, _) in records.columns.items()}
+
+
+class BatchStream:
+    """The batches of training steps `start_step` to `total_steps - 1`, one tuple of arrays a step.
+
+    Each array is [accumulation_steps * batch_size, length], int32 or float32, in the order of `records.columns`; the
+    rows of the accumulated batches stand one after another. The ranks' parts of a step are disjoint and together the
+    same rows whatever the number of ranks, as long as `batch_size * rank_size` is the same.
+
+    A stream can be iterated any number of times; each time it begins at `start_step`.
+
+    Args:
+        records: where the rows come from.
+        batch_size: rows of this rank in one accumulated batch.
+        total_steps: optimizer steps of the whole training.
+        seed: decides the order, together with the epoch.
+        start_step: steps that were done before.
+        shuffle: False takes the records in file order in every epoch.
+        accumulation_steps: batches in a step.
+        bucket_list: ascending sequence lengths, the last one the length of the records. Then a step's rows are
+            of similar length and its input_ids, input_mask and segment_ids are cut to the bucket's length. Finding out
+            the lengths takes one pass over input_mask.
+        rank, rank_size: this process and the number of processes.
+        limits: bounds that every value of a column is compared with.
+
+    Raises:
+        UserError: a bad `bucket_list`; while iterating: a record breaks a limit or cannot be read.
+    """
+
+    def __init__(self, records: Records, batch_size: int, total_steps: int, *, seed: int, start_step: int = 0,
+                 shuffle: bool = True, accumulation_steps: int = 1, bucket_list: Sequence[int] = (), rank: int = 0,
+                 rank_size: int = 1, limits: Mapping[str, Limit] | None = None) -> None:
+        self.records = records
+        self.start_step = start_step
+        self.total_steps = total_steps
+        self.error: UserError | None = None  # what ended an iteration, for `user_errors_of`
+        self._accumulation_steps = accumulation_steps
+        self._rank, self._rank_size = rank, rank_size
+        self._limits = dict(limits or {})
+        lengths = None
+        if bucket_list:
+            _check_bucket_list(bucket_list, records)
+            lengths = used_lengths(records)
+        self.order = SampleOrder(records.num_rows, accumulation_steps * batch_size * rank_size, seed, shuffle,
+                                 bucket_list, lengths)
+
+    def __len__(self) -> int:
+        """Steps that are left."""
+        return max(0, self.total_steps - self.start_step)
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, ...]]:
+        """Yield the batch of each step."""
+        pending: deque[Step] = deque()  # the reader takes steps ahead of what it yields
+
+        def shares() -> Iterator[np.ndarray]:
+            for step in self.order.steps(self.start_step, self.total_steps):
+                pending.append(Step(rank_share(step.rows, self._accumulation_steps, self._rank, self._rank_size),
+                                    step.bucket))
+                yield pending[-1].rows
+
+        self.error = None
+        try:
+            for batch in self.records.batches(shares()):
+                yield self._finish(batch, pending.popleft())
+        except UserError as error:
+            self.error = error
+            raise
+
+    def _finish(self, batch: dict[str, np.ndarray], step: Step) -> tuple[np.ndarray, ...]:
+        limits = self._limits
+        if step.bucket is not None:
+            for name in set(SEQUENCE_COLUMNS) & set(batch):
+                batch[name] = batch[name][:, :step.bucket]
+            if "masked_lm_positions" in limits:
+                limits = {**limits, "masked_lm_positions": Limit(step.bucket, "input_mask ends before it")}
+        return tuple(_checked(self.records, step.rows, batch, limits).values())
+
+
+class EvaluationBatches:
+    """Every record once, in file order, in batches of one shape: yields (arrays in column order, num_valid).
+
+    The last batch is filled up with copies of a record, of which `num_valid` does not count any: one shape means one
+    compiled graph. All ranks have the same number of batches (so that they may communicate in each); towards the end
+    a rank may be left with a batch of which nothing is valid.
+
+    Raises:
+        UserError: while iterating: a record breaks a limit or cannot be read.
+    """
+
+    def __init__(self, records: Records, batch_size: int, *, rank: int = 0, rank_size: int = 1,
+                 limits: Mapping[str, Limit] | None = None) -> None:
+        self.records = records
+        self._batch_size = batch_size
+        self._rank, self._rank_size = rank, rank_size
+        self._limits = dict(limits or {})
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        return -(-self.records.num_rows // (self._batch_size * self._rank_size))
+
+    def __iter__(self) -> Iterator[tuple[tuple[np.ndarray, ...], int]]:
+        """Yield each batch and how many of its first rows count."""
+        last = self.records.num_rows - 1
+        firsts = (np.arange(len(self)) * self._rank_size + self._rank) * self._batch_size
+        rows = np.minimum(firsts[:, None] + np.arange(self._batch_size), last)  # [batches, B]
+        for first, at, batch in zip(firsts, rows, self.records.batches(rows), strict=True):
+            num_valid = int(np.clip(last + 1 - first, 0, self._batch_size))
+            yield tuple(_checked(self.records, at, batch, self._limits).values()), num_valid
+
+
+def used_lengths(records: Records) -> np.ndarray:
+    """Number of tokens up to the last one in use in each record [num_rows], by one pass over input_mask."""
+    chunks = np.array_split(np.arange(records.num_rows), -(-records.num_rows // 4096))
+    lengths = [batch["input_mask"].shape[1] - (batch["input_mask"][:, ::-1] != 0).argmax(axis=1)
+               for batch in records.batches(chunks, ["input_mask"])]
+    return np.concatenate(lengths)
+
+
+def _check_bucket_list(bucket_list: Sequence[int], records: Records) -> None:
+    if list(bucket_list) != sorted(set(bucket_list)) or bucket_list[0] < 1:
+        raise UserError(f"bucket_list: {list(bucket_list)} is not a list of ascending lengths, such as [32, 64, 128]")
+    if bucket_list[-1] != records.seq_length:
+        raise UserError(f"bucket_list: the largest bucket is {bucket_list[-1]}, but the records of {records.files[0]} "
+                        f"have {records.seq_length} tokens; end bucket_list with {records.seq_length}")
+
+
+def create_dataset(stream: BatchStream) -> ds.GeneratorDataset:
+    """Wrap a stream for `mindspore.train.Model.train`; one epoch of the data set is all the steps that are left.
+
+    Run the training inside `user_errors_of(stream)`, which gives a user's mistake its one line back.
+    """
+    return ds.GeneratorDataset(stream, list(stream.records.columns), shuffle=False, num_parallel_workers=1,
+                               python_multiprocessing=False)
+
+
+@contextmanager
+def user_errors_of(stream: BatchStream) -> Iterator[None]:
+    """Raise the stream's own UserError in place of the RuntimeError that MindSpore's pipeline makes of it."""
+    try:
+        yield
+    except RuntimeError as error:
+        if stream.error is not None:
+            raise stream.error from error
+        raise
