@@ -92,6 +92,10 @@ class BertConfig:
         if self.hidden_size % self.num_attention_heads:
             raise UserError(f"hidden_size: {self.hidden_size} cannot be divided among num_attention_heads "
                             f"{self.num_attention_heads}; give a multiple of it")
+        sinusoidal = self.use_relative_positions and self.relative_position_kind == "sinusoidal"
+        if sinusoidal and self.size_per_head % 2:
+            raise UserError(f"hidden_size: {self.hidden_size} gives heads of {self.size_per_head} numbers, but "
+                            f"sinusoidal relative positions need an even number; change num_attention_heads")
         if not self.use_relative_positions and self.seq_length > self.max_position_embeddings:
             raise UserError(f"seq_length: {self.seq_length} is longer than max_position_embeddings "
                             f"{self.max_position_embeddings}; shorten the sequences or raise max_position_embeddings")
@@ -140,8 +144,32 @@ class EmbeddingPostprocessor(nn.Cell):
         return self.dropout(self.layernorm(x))
 
 
+class LearnedRelativePositions(nn.Cell):
+    """A vector per clipped distance, learned, for one layer."""
+
+    def __init__(self, max_relative_position: int, size_per_head: int):
+        super().__init__()
+        self.embeddings_table = Parameter(Tensor(np.zeros((2 * max_relative_position + 1, size_per_head), np.float32)),
+                                          name="embeddings_table")
+
+    def construct(self, distances: Tensor) -> Tensor:
+        """Map shifted distances [F,T] to vectors [F,T,D]."""
+        return ops.gather(self.embeddings_table, distances, 0)
+
+
+def sinusoidal_table(max_relative_position: int, size_per_head: int) -> np.ndarray:
+    """Return NEZHA's fixed vectors [2K+1,D] of the shifted distances: sines in the even columns, cosines in the odd."""
+    distances = np.arange(2 * max_relative_position + 1)[:, None]
+    angles = distances / 10000.0 ** (np.arange(0, size_per_head, 2) / size_per_head)  # [2K+1,D/2]
+    return np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(len(distances), -1).astype(np.float32)
+
+
 class BertAttention(nn.Cell):
-    """Scaled dot-product attention of every token to every token that is not padding."""
+    """Scaled dot-product attention of every token to every token that is not padding.
+
+    With relative positions (Shaw et al. 2018) a vector r[f,t] for the distance from f to t is added to both the key
+    and the value that query f sees at t.
+    """
 
     def __init__(self, config: BertConfig, dropout: float):
         super().__init__()
@@ -157,9 +185,14 @@ class BertAttention(nn.Cell):
         self.dropout = Dropout(dropout)
         self.scores_of = ops.BatchMatMul(transpose_b=True)
         self.weighted_sum = ops.BatchMatMul()
+        self.use_relative_positions = config.use_relative_positions
+        self.has_own_table = config.use_relative_positions and config.relative_position_kind == "learned"
+        if self.has_own_table:
+            self._generate_relative_positions_embeddings = LearnedRelativePositions(config.max_relative_position,
+                                                                                    config.size_per_head)
 
-    def construct(self, x: Tensor, additive_mask: Tensor) -> Tensor:
-        """Map x [B*S,H] and additive_mask [B,1,1,S] to the attended values [B*S,H]."""
+    def construct(self, x: Tensor, additive_mask: Tensor, relative: Tensor | None) -> Tensor:
+        """Map x [B*S,H], additive_mask [B,1,1,S] and relative (see `BertTransformer`) to attended values [B*S,H]."""
         heads = (-1, additive_mask.shape[-1], self.num_heads, self.size_per_head)
         # Scaling the queries instead of the scores touches D instead of T numbers per query.
         query = (self.query_layer(x) * self.scale).reshape(heads).transpose(0, 2, 1, 3)  # [B,N,F,D]
@@ -167,10 +200,23 @@ class BertAttention(nn.Cell):
         value = self.value_layer(x).reshape(heads).transpose(0, 2, 1, 3)  # [B,N,T,D]
 
         scores = self.scores_of(query, key)  # [B,N,F,T]
+        if self.use_relative_positions:
+            r = self._generate_relative_positions_embeddings(relative) if self.has_own_table else relative
+            r = r.astype(self.compute_type)  # [F,T,D]
+            scores = scores + self.per_query(self.scores_of, query, r)
         probs = self.softmax(scores.astype(ms.float32) + additive_mask)
         probs = self.dropout(probs.astype(self.compute_type))  # [B,N,F,T]
         context = self.weighted_sum(probs, value)  # [B,N,F,D]
+        if self.use_relative_positions:
+            context = context + self.per_query(self.weighted_sum, probs, r)
         return context.transpose(0, 2, 1, 3).reshape((-1, self.hidden_size))  # [B*F,H]
+
+    def per_query(self, product: ops.BatchMatMul, x: Tensor, r: Tensor) -> Tensor:
+        """Multiply x [B,N,F,.] for each query f by the matrix r[f]: a batch of F products with B*N rows each."""
+        length = x.shape[2]
+        rows = x.transpose(2, 0, 1, 3).reshape((length, -1, x.shape[3]))  # [F,B*N,.]
+        y = product(rows, r)  # [F,B*N,.]
+        return y.reshape((length, -1, self.num_heads, y.shape[2])).transpose(1, 2, 0, 3)  # [B,N,F,.]
 
 
 class BertOutput(nn.Cell):
@@ -196,9 +242,9 @@ class BertSelfAttention(nn.Cell):
         self.attention = BertAttention(config, attention_dropout)
         self.output = BertOutput(config.hidden_size, config, hidden_dropout)
 
-    def construct(self, x: Tensor, additive_mask: Tensor) -> Tensor:
+    def construct(self, x: Tensor, additive_mask: Tensor, relative: Tensor | None) -> Tensor:
         """Map x [B*S,H] to [B*S,H]."""
-        return self.output(self.attention(x.astype(self.compute_type), additive_mask), x)
+        return self.output(self.attention(x.astype(self.compute_type), additive_mask, relative), x)
 
 
 class BertEncoderCell(nn.Cell):
@@ -211,28 +257,47 @@ class BertEncoderCell(nn.Cell):
         self.intermediate = Dense(config.hidden_size, config.intermediate_size, activation=config.hidden_act)
         self.output = BertOutput(config.intermediate_size, config, hidden_dropout)
 
-    def construct(self, x: Tensor, additive_mask: Tensor) -> Tensor:
+    def construct(self, x: Tensor, additive_mask: Tensor, relative: Tensor | None) -> Tensor:
         """Map x [B*S,H] to [B*S,H]."""
-        x = self.attention(x, additive_mask)
+        x = self.attention(x, additive_mask, relative)
         return self.output(self.intermediate(x.astype(self.compute_type)), x)
 
 
 class BertTransformer(nn.Cell):
-    """The stack of blocks."""
+    """The stack of blocks, and what they share: the mask and the relative positions.
+
+    `relative` is what a block needs of the distances t - f, clipped to [-K, K] and shifted to start at 0: themselves
+    [F,T] when each block has its own learned table, their vectors [F,T,D] when these are fixed, None without relative
+    positions.
+    """
 
     def __init__(self, config: BertConfig, attention_dropout: float, hidden_dropout: float):
         super().__init__()
+        self.use_relative_positions = config.use_relative_positions
+        self.max_relative_position = config.max_relative_position
+        self.fixed_table = None
+        if config.use_relative_positions and config.relative_position_kind == "sinusoidal":
+            self.fixed_table = Tensor(sinusoidal_table(config.max_relative_position, config.size_per_head))
         self.layers = nn.CellList([BertEncoderCell(config, attention_dropout, hidden_dropout)
                                    for _ in range(config.num_hidden_layers)])
 
     def construct(self, embeddings: Tensor, input_mask: Tensor) -> Tensor:
         """Map embeddings [B,S,H] and input_mask [B,S] (1 token, 0 padding) to hidden states [B,S,H]."""
-        mask = input_mask.reshape((-1, 1, 1, input_mask.shape[1])).astype(ms.float32)
+        length = input_mask.shape[1]
+        mask = input_mask.reshape((-1, 1, 1, length)).astype(ms.float32)
         additive_mask = (1.0 - mask) * MASKED_SCORE  # [B,1,1,T]
+        relative = self.relative_positions(length) if self.use_relative_positions else None
         x = embeddings.reshape((-1, embeddings.shape[-1]))  # [B*S,H]: two axes are the fastest for every product
         for layer in self.layers:
-            x = layer(x, additive_mask)
+            x = layer(x, additive_mask, relative)
         return x.reshape(embeddings.shape)
+
+    def relative_positions(self, length: int) -> Tensor:
+        """Return `relative` for sequences of this length."""
+        k = self.max_relative_position
+        positions = ops.arange(length)
+        distances = ops.clamp(positions - positions.reshape((-1, 1)), -k, k) + k  # [F,T]
+        return distances if self.fixed_table is None else ops.gather(self.fixed_table, distances, 0)
 
 
 class BertModel(nn.Cell):
