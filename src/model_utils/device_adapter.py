@@ -13,6 +13,8 @@ from src.model_utils.local_adapter import get_device_id, get_device_num, get_ran
 
 __all__ = ["DeviceInfo", "get_device_id", "get_device_num", "get_rank_id", "resolve_compute_type", "set_up_device"]
 
+_LAUNCHER_VARIABLES = ("MS_ROLE", "OMPI_COMM_WORLD_RANK", "RANK_TABLE_FILE")  # msrun, mpirun, Ascend rank table
+
 
 @dataclass(frozen=True)
 class DeviceInfo:
@@ -97,12 +99,13 @@ def _is_available(target: str) -> bool:
 
 def _join_processes(config: Config) -> tuple[int, int]:
     """Start communication for data-parallel training; return rank and number of processes."""
+    if not any(variable in os.environ for variable in _LAUNCHER_VARIABLES):
+        raise UserError("distribute true: no launcher started this process; start one process per device with "
+                        "`msrun --worker_num=N --local_worker_num=N SCRIPT ...`, or use --distribute false")
     try:
         init()
     except (RuntimeError, ValueError) as error:
-        raise UserError(f"distribute true: this process cannot join others: {_first_line(error)[:200]}; start one process "
-                        f"per device with `msrun --worker_num=N --local_worker_num=N`, or use --distribute false"
-                        ) from error
+        raise UserError(f"distribute true: cannot join the other processes: {_first_line(error)}") from error
     rank, rank_size = get_rank(), get_group_size()
     if config.was_given("device_num") and config.device_num != rank_size:
         raise UserError(f"device_num: {config.device_num} asked for, but the launcher started {rank_size} processes; "

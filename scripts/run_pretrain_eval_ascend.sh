@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Evaluate the pre-training checkpoint `eval_ckpt` on the records in `eval_data_dir`, both set in pretrain_config.yaml
+# or as options: bash scripts/run_pretrain_eval_ascend.sh [--option value ...]
+
+# shellcheck source=scripts/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+launch pretrain_eval_log.txt pretrain_eval.py --device_target Ascend "$@"

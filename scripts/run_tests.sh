@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Install what the tests need into .venv, check the style, run the tests: bash scripts/run_tests.sh [pytest options]
+
+# shellcheck source=scripts/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+prepare_environment requirements.txt requirements-tensorflow.txt requirements-dev.txt
+cd "$ROOT"
+export GLOG_v="${GLOG_v:-3}"
+"$VENV/bin/python" -m ruff check --quiet .
+exec "$VENV/bin/python" -m pytest "$@"
