@@ -63,10 +63,10 @@ class LossAndGradients(nn.Cell):
         return self.network(*batch), self.gradient(self.network, self.weights)(*batch)
 
 
-def load_network(kind, network_class=BertNetworkWithLoss, **arguments):
+def load_network(kind, network_class=BertNetworkWithLoss, compute_type="float32", **arguments):
     """Return the network of this kind with the fixture's weights, and the fixture."""
     arrays = np.load(FIXTURES / f"{kind}.npz")
-    network = network_class(BertConfig(**TINY, **KINDS[kind]), **arguments)
+    network = network_class(BertConfig(**TINY, **KINDS[kind], compute_type=compute_type), **arguments)
     weights = {name.removeprefix("weight/"): arrays[name] for name in arrays if name.startswith("weight/")}
     for parameter in network.get_parameters():
         name = parameter.name.removeprefix("bert.")
@@ -146,11 +146,7 @@ def test_evaluation_returns_every_prediction():
 
 def test_float16_products_stay_near_float32_and_the_loss_is_float32():
     ms.set_context(mode=ms.PYNATIVE_MODE)
-    _, arrays = load_network("sinusoidal", is_training=False)
-    network = BertNetworkWithLoss(BertConfig(**TINY, **KINDS["sinusoidal"], compute_type="float16"), is_training=False)
-    for parameter in network.get_parameters():
-        if f"weight/{parameter.name.removeprefix('bert.')}" in arrays:
-            parameter.set_data(Tensor(arrays[f"weight/{parameter.name.removeprefix('bert.')}"]))
+    network, arrays = load_network("sinusoidal", compute_type="float16", is_training=False)
     loss = network(*batch_of(arrays, 16))
     assert loss.dtype == ms.float32
     assert float(loss) == pytest.approx(float(arrays["16/out/loss"]), abs=2e-2)
