@@ -8,16 +8,18 @@ inside one word, so its result is remembered per word.
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from src.errors import UserError
 
-PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 MAX_WORD_CHARACTERS = 100  # a longer word is one [UNK]; longest-match search would be quadratic in its length
-MAX_CACHED_WORDS = 1 << 18  # about 60 MB at most; word frequencies are so skewed that a refill after clearing is cheap
+MAX_CACHED_WORDS = 1 << 17  # some 30 MB; word frequencies are so skewed that refilling a cleared cache is cheap
 
 # The blocks that the BERT authors call Chinese: ideographs, not kana or hangul, whose words are separated otherwise.
 _CJK_BLOCKS = ((0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F), (0x2B740, 0x2B81F),
@@ -30,9 +32,11 @@ class Vocabulary:
     Args:
         tokens: the tokens in the order of their ids; must hold the five special tokens and no token twice.
         source: where they came from, for error messages.
+        special_tokens: the names of the tokens for padding, unknown, first, separator and mask, in this order.
     """
 
-    def __init__(self, tokens: Iterable[str], source: str | Path = "vocabulary") -> None:
+    def __init__(self, tokens: Iterable[str], source: str = "vocabulary",
+                 special_tokens: Sequence[str] = SPECIAL_TOKENS) -> None:
         self.tokens = list(tokens)
         self.ids: dict[str, int] = {}
         for index, token in enumerate(self.tokens):
@@ -43,11 +47,11 @@ class Vocabulary:
             if first != index:
                 raise UserError(f"{source}, line {index + 1}: token {token!r} already stands on line {first + 1}; "
                                 f"a vocabulary holds each token once")
-        missing = [token for token in SPECIAL_TOKENS if token not in self.ids]
+        missing = [token for token in special_tokens if token not in self.ids]
         if missing:
-            raise UserError(f"{source}: {' '.join(missing)} not found in its {len(self.tokens)} lines; "
-                            f"expected a BERT vocabulary with {' '.join(SPECIAL_TOKENS)}, one token a line")
-        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = (self.ids[t] for t in SPECIAL_TOKENS)
+            raise UserError(f"{source}: {' '.join(missing)} not found among its {len(self.tokens)} tokens; "
+                            f"expected a BERT vocabulary with {' '.join(special_tokens)}")
+        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = (self.ids[t] for t in special_tokens)
 
     @classmethod
     def from_file(cls, path: str | Path) -> "Vocabulary":
@@ -56,7 +60,13 @@ class Vocabulary:
         Raises:
             UserError: the file is missing, unreadable, empty, not UTF-8, or not a vocabulary.
         """
-        lines = _read_utf8(path, "vocabulary").removeprefix("\ufeff").split("\n")  # other line ends may be tokens
+        content = _read(path, "vocabulary").removeprefix(b"\xef\xbb\xbf")
+        try:
+            lines = content.decode().split("\n")  # not splitlines(): some vocabularies hold U+2028 as a token
+        except UnicodeDecodeError as error:
+            line = content.count(b"\n", 0, error.start) + 1
+            raise UserError(f"vocabulary {path}, line {line}: byte 0x{content[error.start]:02x} is not UTF-8; "
+                            f"convert the file to UTF-8") from error
         tokens = [line.strip(" \t\r") for line in lines]
         while tokens and not tokens[-1]:
             tokens.pop()
@@ -98,7 +108,7 @@ class BasicTokenizer:
 
     def split_word(self, word: str) -> list[str]:
         """Normalise a word of the translated text, then split at the punctuation that only now can be told."""
-        return "".join(f" {c} " if _is_punctuation(c) else c for c in self.normalise(word)).split()
+        return _split_at_punctuation(self.normalise(word))
 
     def normalise(self, word: str) -> str:
         """Canonical form of a word: without accents when lower-casing, composed otherwise."""
@@ -107,6 +117,35 @@ class BasicTokenizer:
         if not self.do_lower_case:
             return unicodedata.normalize("NFC", word)
         return "".join(c for c in unicodedata.normalize("NFD", word) if unicodedata.category(c) != "Mn")
+
+    def align(self, word: str) -> list[tuple[int, int]]:
+        """For each character of `normalise(word)`, the span of `word` that it comes from."""
+        if self.normalise(word) == word:
+            return [(i, i + 1) for i in range(len(word))]
+        spans = []
+        for start, end in self._clusters(word):
+            parts = [self.normalise(c) for c in word[start:end]]
+            whole = self.normalise(word[start:end])
+            if "".join(parts) != whole:  # composed or put into another order: no character stands for itself any more
+                parts, starts = [whole], [start]
+            else:  # a stripped accent belongs to the letter before it
+                starts = [start + i for i, part in enumerate(parts) if part]
+                parts = [part for part in parts if part]
+            for part, first, last in zip(parts, starts, [*starts[1:], end], strict=False):
+                spans += [(first, last)] * len(part)
+        return spans
+
+    def _clusters(self, word: str) -> Iterator[tuple[int, int]]:
+        """Spans of a base character with what Unicode may combine with it, so that each normalises by itself."""
+        start = 0
+        for i in range(1, len(word)):
+            if unicodedata.category(word[i])[0] == "M":
+                continue
+            before, c = word[start:i], word[i]
+            if self.normalise(before + c) == self.normalise(before) + self.normalise(c):  # not so for hangul letters
+                yield start, i
+                start = i
+        yield start, len(word)
 
 
 class WordpieceTokenizer:
@@ -140,41 +179,54 @@ class WordpieceTokenizer:
         return ids
 
 
-class FullTokenizer:
-    """BERT's tokenizer: basic tokenization, then WordPiece.
+class Tokenizer(ABC):
+    """What every tokenizer offers; a subclass says how it encodes text without special tokens.
 
     Args:
-        vocab_file: a `vocab.txt`, or a vocabulary that was read before.
-        do_lower_case: whether the vocabulary is an uncased one.
+        vocab: the tokens and their ids.
         never_split: tokens of the vocabulary that stay whole where the text holds them literally, such as `[MASK]` in a
-            sentence to fill in. By default there are none, so that text can never smuggle a special token into data.
+            sentence to fill in. By default there are none, so that no text can smuggle a special token into data.
     """
 
-    def __init__(self, vocab_file: str | Path | Vocabulary, do_lower_case: bool = True,
-                 never_split: Iterable[str] = ()) -> None:
-        self.vocab = vocab_file if isinstance(vocab_file, Vocabulary) else Vocabulary.from_file(vocab_file)
-        self.basic_tokenizer = BasicTokenizer(do_lower_case)
-        self.wordpiece_tokenizer = WordpieceTokenizer(self.vocab)
-        self._pieces = _WordCache(self.basic_tokenizer, self.wordpiece_tokenizer)
-        self._never_split = _alternatives(never_split, self.vocab)
+    def __init__(self, vocab: Vocabulary, never_split: Iterable[str] = ()) -> None:
+        self.vocab = vocab
+        self._never_split = _alternatives(never_split, vocab)
 
-    def tokenize(self, text: str) -> list[str]:
-        """WordPiece tokens of `text`."""
-        tokens = self.vocab.tokens
-        return [tokens[index] for index in self.encode(text)]
+    @abstractmethod
+    def _encode(self, text: str) -> list[int]:
+        """Ids of the tokens of `text`."""
+
+    @abstractmethod
+    def _encode_with_offsets(self, text: str) -> Iterator[tuple[int, int, int]]:
+        """The same ids, each with the start and end of its characters in `text`."""
 
     def encode(self, text: str) -> list[int]:
         """Ids of `tokenize(text)`; no [CLS] or [SEP] is added."""
         if self._never_split is None:
-            return self._encode_plain(text)
+            return self._encode(text)
         ids = []
         for index, part in enumerate(self._never_split.split(text)):  # odd parts are the never-split tokens
-            ids += [self.vocab.ids[part]] if index % 2 else self._encode_plain(part)
+            ids += [self.vocab.ids[part]] if index % 2 else self._encode(part)
         return ids
 
-    def _encode_plain(self, text: str) -> list[int]:
-        words = text.translate(self.basic_tokenizer.characters).split()
-        return list(chain.from_iterable(map(self._pieces.__getitem__, words)))
+    def tokenize(self, text: str) -> list[str]:
+        """Tokens of `text`."""
+        tokens = self.vocab.tokens
+        return [tokens[index] for index in self.encode(text)]
+
+    def tokenize_with_offsets(self, text: str) -> list[tuple[str, int, int]]:
+        """Tokens of `text`, each with its start and end: `text[start:end]` is what the token was made from.
+
+        Spans are in order and overlap only where several tokens are made from one character, such as the letters of a
+        hangul syllable: each of them has the span of that character.
+        """
+        found = []
+        offset = 0
+        for index, part in enumerate(self._never_split.split(text) if self._never_split else [text]):
+            pieces = [(self.vocab.ids[part], 0, len(part))] if index % 2 else self._encode_with_offsets(part)
+            found += [(self.vocab.tokens[piece], offset + start, offset + end) for piece, start, end in pieces]
+            offset += len(part)
+        return found
 
     def convert_tokens_to_ids(self, tokens: Iterable[str]) -> list[int]:
         """Ids of `tokens`; a token that the vocabulary lacks becomes [UNK]."""
@@ -183,6 +235,91 @@ class FullTokenizer:
     def convert_ids_to_tokens(self, ids: Iterable[int]) -> list[str]:
         """Tokens of `ids`; an id outside the vocabulary is a `UserError`."""
         return self.vocab.convert_ids_to_tokens(ids)
+
+
+class FullTokenizer(Tokenizer):
+    """BERT's tokenizer: basic tokenization, then WordPiece.
+
+    Args:
+        vocab_file: a `vocab.txt`, or a vocabulary that was read before.
+        do_lower_case: whether the vocabulary is an uncased one.
+        never_split: see `Tokenizer`.
+    """
+
+    def __init__(self, vocab_file: str | Path | Vocabulary, do_lower_case: bool = True,
+                 never_split: Iterable[str] = ()) -> None:
+        super().__init__(vocab_file if isinstance(vocab_file, Vocabulary) else Vocabulary.from_file(vocab_file),
+                         never_split)
+        self.basic_tokenizer = BasicTokenizer(do_lower_case)
+        self.wordpiece_tokenizer = WordpieceTokenizer(self.vocab)
+        self._word_ids = _WordCache(self._encode_word)
+        self._word_pieces = _WordCache(self._align_word)
+
+    def _encode(self, text: str) -> list[int]:
+        words = text.translate(self.basic_tokenizer.characters).split()
+        return list(chain.from_iterable(map(self._word_ids.__getitem__, words)))
+
+    def _encode_word(self, word: str) -> tuple[int, ...]:
+        return tuple(chain.from_iterable(map(self.wordpiece_tokenizer.encode, self.basic_tokenizer.split_word(word))))
+
+    def _encode_with_offsets(self, text: str) -> Iterator[tuple[int, int, int]]:
+        replacements = [self.basic_tokenizer.characters[ord(c)] for c in text]
+        origins = [i for i, replacement in enumerate(replacements) for _ in replacement]
+        for word in re.finditer(r"\S+", "".join(replacements)):
+            before = word.start()
+            for index, start, end in self._word_pieces[word.group()]:
+                yield index, origins[before + start], origins[before + end - 1] + 1
+
+    def _align_word(self, word: str) -> list[tuple[int, int, int]]:
+        """Ids of a word of the translated text, each with its span in this word."""
+        spans = self.basic_tokenizer.align(word)
+        pieces = []
+        first = 0  # of the piece, among the characters of the normalised word
+        for part in self.basic_tokenizer.split_word(word):
+            for i, index in enumerate(self.wordpiece_tokenizer.encode(part)):
+                prefix = "##" if i else ""
+                length = len(part) if index == self.vocab.unk_id else len(self.vocab.tokens[index]) - len(prefix)
+                pieces.append((index, spans[first][0], spans[first + length - 1][1]))
+                first += length
+        return pieces
+
+
+class SentencePieceTokenizer(Tokenizer):
+    """Tokenizer of a SentencePiece model; lower-casing and normalisation are the model's own.
+
+    The span of a token leaves out the space that the model takes for its first character.
+
+    Args:
+        model_file: a trained `.model` whose pieces include the special tokens, named as in BERT, ALBERT, XLNet or
+            RoBERTa. `spm_train --pad_id=0 --pad_piece=[PAD] --unk_id=1 --unk_piece=[UNK] --bos_id=-1 --eos_id=-1
+            --control_symbols=[CLS],[SEP],[MASK]` makes such a model.
+        never_split: see `Tokenizer`.
+    """
+
+    SPECIAL_NAMES = (("[PAD]", "<pad>"), ("[UNK]", "<unk>"), ("[CLS]", "<cls>", "<s>"), ("[SEP]", "<sep>", "</s>"),
+                     ("[MASK]", "<mask>"))
+
+    def __init__(self, model_file: str | Path, never_split: Iterable[str] = ()) -> None:
+        from sentencepiece import SentencePieceProcessor  # whoever uses WordPiece needs no sentencepiece
+
+        content = _read(model_file, "SentencePiece model")
+        try:
+            self._processor = SentencePieceProcessor(model_proto=content)
+        except RuntimeError as error:
+            raise UserError(f"{model_file} is not a SentencePiece model; give the .model file that its trainer wrote"
+                            ) from error
+        pieces = [self._processor.id_to_piece(i) for i in range(self._processor.get_piece_size())]
+        special_tokens = [next((name for name in names if name in pieces), names[0]) for names in self.SPECIAL_NAMES]
+        super().__init__(Vocabulary(pieces, f"SentencePiece model {model_file}", special_tokens), never_split)
+
+    def _encode(self, text: str) -> list[int]:
+        return self._processor.encode(_without_surrogates(text))
+
+    def _encode_with_offsets(self, text: str) -> Iterator[tuple[int, int, int]]:
+        mapping = self._processor.encode_as_offset_mapping(_without_surrogates(text))
+        for index, (start, end) in zip(mapping["ids"], mapping["offsets"], strict=True):
+            spaces = end - start - len(text[start:end].lstrip())
+            yield index, start + spaces, end
 
 
 class _CharacterTable(dict):
@@ -218,25 +355,33 @@ class _CharacterTable(dict):
 
 
 class _WordCache(dict):
-    """Piece ids of each word of the translated text, found when first asked for."""
+    """Remembers what a function makes of each word, within bounds."""
 
-    def __init__(self, basic: BasicTokenizer, wordpiece: WordpieceTokenizer) -> None:
+    def __init__(self, function: Callable[[str], Any]) -> None:
         super().__init__()
-        self.basic = basic
-        self.wordpiece = wordpiece
+        self.function = function
 
-    def __missing__(self, word: str) -> tuple[int, ...]:
-        ids = tuple(chain.from_iterable(map(self.wordpiece.encode, self.basic.split_word(word))))
+    def __missing__(self, word: str) -> Any:
+        value = self.function(word)
         if len(word) <= MAX_WORD_CHARACTERS:
             if len(self) >= MAX_CACHED_WORDS:
                 self.clear()
-            self[word] = ids
-        return ids
+            self[word] = value
+        return value
 
 
 def _is_punctuation(c: str) -> bool:
     # Every ASCII character but letters, digits and space counts: "$" and "^" too, which Unicode calls symbols.
     return ("!" <= c <= "~" and not c.isalnum()) or unicodedata.category(c)[0] == "P"
+
+
+def _split_at_punctuation(word: str) -> list[str]:
+    return "".join(f" {c} " if _is_punctuation(c) else c for c in word).split()
+
+
+def _without_surrogates(text: str) -> str:
+    """Half a surrogate pair, as undecodable bytes leave it, cannot be given to a library that works in UTF-8."""
+    return re.sub("[\ud800-\udfff]", "\ufffd", text)
 
 
 def _alternatives(never_split: Iterable[str], vocab: Vocabulary) -> re.Pattern[str] | None:
@@ -248,14 +393,8 @@ def _alternatives(never_split: Iterable[str], vocab: Vocabulary) -> re.Pattern[s
     return re.compile(f"({'|'.join(map(re.escape, tokens))})") if tokens else None
 
 
-def _read_utf8(path: str | Path, what: str) -> str:
+def _read(path: str | Path, what: str) -> bytes:
     try:
-        content = Path(path).read_bytes()
+        return Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"{what} {path} cannot be read: {error.strerror}; give an existing file") from error
-    try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{what} {path}, line {line}: byte 0x{content[error.start]:02x} is not UTF-8; "
-                        f"convert the file to UTF-8") from error
