@@ -1,0 +1,265 @@
+"""Make pre-training records (masked sentence pairs) from raw text: MindRecord or TFRecord.
+
+The text is read in chunks of bounded size. Worker processes turn chunks into instances, and this process writes them in
+the order of the chunks. All random choices in a chunk come from (random_seed, chunk number, duplicate), so the
+number of workers changes nothing in the result, and memory does not grow with the text. Instances are shuffled within
+their chunk; random next sentences come from other documents of the same chunk. A document larger than a quarter of a
+chunk is cut into pieces of that size.
+"""
+
+import argparse
+import multiprocessing
+import os
+import signal
+import sys
+import time
+import traceback
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import fields
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository, when this file is run by its path
+from src.errors import UserError, run_script  # noqa: E402
+from src.files import make_output_dir  # noqa: E402
+from src.generate_mindrecord.corpus import Chunk, Corpus, find_input_files  # noqa: E402
+from src.generate_mindrecord.pretrain_instances import (  # noqa: E402
+    SEGMENTERS,
+    InstanceMaker,
+    InstanceOptions,
+    Instances,
+)
+from src.record_files import DATASET_FORMATS, RecordWriter, pretrain_columns, write_schema_json  # noqa: E402
+from src.tokenization import Vocabulary  # noqa: E402
+
+# Large enough for a good choice of random next sentences and to keep the cost of handing chunks over small; the
+# instances of one chunk take about 10 MB for every 5 duplicates.
+CHUNK_CHARACTERS = 400_000
+MAX_DUPLICATES_OF_FULL_CHUNK = 10  # with more duplicates the chunks shrink, so that their instances take no more room
+
+
+class Summary(NamedTuple):
+    """What a run has made, and in how many seconds."""
+
+    instances: int
+    documents: int
+    sentences: int
+    seconds: float
+
+
+def generate(options: InstanceOptions, input_file: str, output_file: str, vocab_file: str | Path,
+             dataset_format: str = "mindrecord", num_workers: int | None = None,
+             schema_file: str | Path | None = None) -> Summary:
+    """Make record files from text files; see the options of the command for the meaning of the arguments.
+
+    Raises:
+        UserError: an input is missing, empty or not UTF-8; an output cannot be written; an option makes no sense.
+    """
+    started = time.monotonic()
+    num_workers = len(os.sched_getaffinity(0)) if num_workers is None else num_workers
+    if num_workers < 1:
+        raise UserError(f"--num_workers is {num_workers}, expected at least 1")
+    if schema_file is not None and dataset_format != "tfrecord":
+        raise UserError("--schema_file describes TFRecord files; it needs --dataset_format tfrecord")
+    files = find_input_files(input_file)
+    outputs = _find_outputs(output_file, files)
+    vocab = Vocabulary.from_file(vocab_file)
+    duplicates = max(options.dupe_factor, MAX_DUPLICATES_OF_FULL_CHUNK)
+    corpus = Corpus(files, CHUNK_CHARACTERS * MAX_DUPLICATES_OF_FULL_CHUNK // duplicates)
+    columns = pretrain_columns(options.max_seq_length, options.max_predictions_per_seq)
+    print(f"reading {len(files)} file{'s'[:len(files) > 1]}, {corpus.size / 1e6:.1f} MB", flush=True)
+
+    instances = sentences = without_random = 0
+    with ExitStack() as stack:
+        writers = [stack.enter_context(RecordWriter(output, columns, dataset_format)) for output in outputs]
+        progress = stack.enter_context(tqdm(total=corpus.size, unit="B", unit_scale=True, disable=None))
+        made = stack.enter_context(closing(_make_in_order(corpus.chunks(), vocab, options, num_workers)))
+        for bytes_read, block in made:
+            for number, writer in enumerate(writers):  # instance i of all goes to file i modulo the number of files
+                own = slice((number - instances) % len(writers), None, len(writers))
+                writer.write({name: values[own] for name, values in block.columns.items()})
+            instances += len(block)
+            sentences += block.num_sentences
+            without_random += block.num_without_random
+            progress.set_postfix_str(f"{instances} instances", refresh=False)
+            progress.update(bytes_read - progress.n)
+        if instances == 0:
+            raise UserError(f"--input_file: no instance can be made of {sentences} sentences in {len(files)} files; "
+                            f"give text with one sentence a line and a blank line between documents")
+    if schema_file is not None:
+        write_schema_json(schema_file, columns, instances)
+
+    summary = Summary(instances, corpus.num_documents, sentences, time.monotonic() - started)
+    _report(summary, outputs, corpus, without_random, dataset_format)
+    return summary
+
+
+def _find_outputs(output_file: str, inputs: Sequence[Path]) -> list[Path]:
+    outputs = [Path(part.strip()) for part in output_file.split(",") if part.strip()]
+    if not outputs:
+        raise UserError("--output_file is empty; give the name of the file to write")
+    taken = {path.resolve() for path in inputs}
+    for output in outputs:
+        if output.is_dir():
+            raise UserError(f"--output_file: {output} is a directory; give the name of a file in it")
+        if output.resolve() in taken:
+            raise UserError(f"--output_file: {output} is an input file or named twice; give another name")
+        taken.add(output.resolve())
+        make_output_dir(output.parent, "--output_file")
+    return outputs
+
+
+def _report(summary: Summary, outputs: Sequence[Path], corpus: Corpus, without_random: int,
+            dataset_format: str) -> None:
+    for output in outputs:
+        if dataset_format not in output.name:
+            print(f"note: training looks for files with {dataset_format!r} in their name, unlike {output.name}")
+    if corpus.num_split_documents:
+        print(f"note: {corpus.num_split_documents} documents of more than {corpus.chunk_characters // 4} characters "
+              f"were cut into pieces")
+    if without_random:
+        print(f"note: {without_random} instances hold the true next sentence, as there was no other document to take "
+              f"a random one from; separate documents by blank lines")
+    print(f"Wrote {summary.instances} total instances to {', '.join(map(str, outputs))}")
+    print(f"{summary.documents} documents, {summary.sentences} sentences, {summary.seconds:.1f} s, "
+          f"{summary.instances / summary.seconds:.0f} instances/s")
+
+
+def _make_in_order(chunks: Iterable[Chunk], vocab: Vocabulary, options: InstanceOptions,
+                   num_workers: int) -> Iterator[tuple[int, Instances]]:
+    """Instances of each chunk, in order, and how many bytes of the corpus they bring us to.
+
+    A worker has one chunk at a time, so that no more than `num_workers` chunks are in memory.
+    """
+    maker = InstanceMaker(vocab, options)  # also finds a wrong option before any process is started
+    if num_workers == 1:
+        for chunk in chunks:
+            yield chunk.bytes_read, maker.make(chunk)
+        return
+    workers, busy = [], deque()
+    try:
+        for chunk in chunks:
+            finished = None
+            if len(workers) < num_workers:
+                workers.append(worker := _Worker(vocab, options))
+            else:
+                worker, bytes_read = busy.popleft()
+                finished = bytes_read, worker.receive()
+            worker.send(chunk)
+            busy.append((worker, chunk.bytes_read))
+            if finished:
+                yield finished
+        for worker, bytes_read in busy:
+            yield bytes_read, worker.receive()
+    finally:
+        for worker in workers:
+            worker.stop()
+
+
+class _Worker:
+    """A process that makes instances of the chunks it is sent."""
+
+    def __init__(self, vocab: Vocabulary, options: InstanceOptions) -> None:
+        # Not forked: MindSpore's threads run in this process, and a fork would copy their locks as they are.
+        context = multiprocessing.get_context("spawn")
+        self._connection, other_end = context.Pipe()
+        self._process = context.Process(target=_work, args=(other_end, vocab, options), daemon=True)
+        self._process.start()
+        other_end.close()  # the worker has the only one now, so that its death is noticed here, and ours there
+
+    def send(self, chunk: Chunk) -> None:
+        with self._deadly():
+            self._connection.send(chunk)
+
+    def receive(self) -> Instances:
+        with self._deadly():
+            result = self._connection.recv()
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    @contextmanager
+    def _deadly(self) -> Iterator[None]:
+        try:
+            yield
+        except (EOFError, OSError) as error:
+            self._process.join()
+            raise UserError(f"a worker process ended too early (exit code {self._process.exitcode}; -9 often means out "
+                            f"of memory); try a smaller --num_workers") from error
+
+    def stop(self) -> None:
+        self._connection.close()
+        self._process.terminate()
+        self._process.join()
+
+
+def _work(connection: Connection, vocab: Vocabulary, options: InstanceOptions) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent stops this one
+    maker = InstanceMaker(vocab, options)
+    with suppress(EOFError, OSError):  # the parent is gone
+        while True:
+            chunk = connection.recv()
+            try:
+                result = maker.make(chunk)
+            except UserError as error:
+                result = error
+            except Exception:
+                result = RuntimeError(f"in a worker process:\n{traceback.format_exc()}")
+            connection.send(result)
+
+
+def parse_bool(text: str) -> bool:
+    """`true` or `false` in any case."""
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return text.lower() == "true"
+
+
+def _parser() -> argparse.ArgumentParser:
+    defaults = InstanceOptions()
+    parser = argparse.ArgumentParser(description="Make pre-training records from raw text.", allow_abbrev=False)
+    add = parser.add_argument
+    switch = {"type": parse_bool, "nargs": "?", "const": True, "metavar": "true|false"}
+    add("--input_file", required=True, metavar="PATH",
+        help="text: a file, a directory, a glob pattern or a comma-separated list of them. One sentence a line and a "
+             "blank line between documents, or the output of WikiExtractor (with or without its --json)")
+    add("--output_file", required=True, metavar="FILE",
+        help="record file to write; instances are dealt out to several if they are separated by commas")
+    add("--vocab_file", required=True, metavar="FILE", help="vocabulary that the model is trained on")
+    add("--do_lower_case", default=defaults.do_lower_case, **switch,
+        help="for an uncased vocabulary (default true)")
+    add("--do_whole_word_mask", default=defaults.do_whole_word_mask, **switch,
+        help="mask all the pieces of a word together (default false)")
+    add("--max_seq_length", type=int, default=defaults.max_seq_length, metavar="N", help="default %(default)s")
+    add("--max_predictions_per_seq", type=int, default=defaults.max_predictions_per_seq, metavar="N",
+        help="masked tokens in an instance at most (default %(default)s)")
+    add("--random_seed", type=int, default=defaults.random_seed, metavar="N", help="default %(default)s")
+    add("--dupe_factor", type=int, default=defaults.dupe_factor, metavar="N",
+        help="how often the text is gone through, with other masks each time (default %(default)s)")
+    add("--masked_lm_prob", type=float, default=defaults.masked_lm_prob, metavar="P",
+        help="share of tokens that are masked (default %(default)s)")
+    add("--short_seq_prob", type=float, default=defaults.short_seq_prob, metavar="P",
+        help="share of documents with instances shorter than max_seq_length (default %(default)s)")
+    add("--segmenter", choices=SEGMENTERS, default=defaults.segmenter,
+        help="how words are found in Chinese text for --do_whole_word_mask; none masks each character by itself "
+             "(default %(default)s)")
+    add("--dataset_format", choices=DATASET_FORMATS, default="mindrecord", help="default %(default)s")
+    add("--schema_file", metavar="FILE", help="also write the schema file of the TFRecord files")
+    add("--num_workers", type=int, metavar="N", help="worker processes (default: one for each core)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> Summary:
+    """Run the command with `argv`, by default the process's own arguments."""
+    given = vars(_parser().parse_args(argv))
+    options = InstanceOptions(**{field.name: given.pop(field.name) for field in fields(InstanceOptions)})
+    return generate(options, **given)
+
+
+if __name__ == "__main__":
+    run_script(main)
