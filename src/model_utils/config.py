@@ -234,7 +234,7 @@ def _read_ini(path: Path) -> dict[str, str]:
     parser = configparser.ConfigParser(interpolation=None)
     parser.optionxform = str  # keys keep their capitals: Lamb.learning_rate
     try:
-        parser.read_string(path.read_text(encoding="utf-8"), source=str(path))
+        parser.read_string(path.read_text(encoding="utf-8"), source=path.name)
     except (OSError, UnicodeDecodeError, configparser.Error) as error:
         raise UserError(f"{path}: cannot be read as an ini file: {' '.join(str(error).split())}") from error
     if parser.sections() != ["config"]:
