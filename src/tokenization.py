@@ -302,9 +302,9 @@ class SentencePieceTokenizer(Tokenizer):
     def __init__(self, model_file: str | Path, never_split: Iterable[str] = ()) -> None:
         from sentencepiece import SentencePieceProcessor  # whoever uses WordPiece needs no sentencepiece
 
-        content = _read(model_file, "SentencePiece model")
+        self._processor = SentencePieceProcessor()
         try:
-            self._processor = SentencePieceProcessor(model_proto=content)
+            self._processor.load_from_serialized_proto(_read(model_file, "SentencePiece model"))
         except RuntimeError as error:
             raise UserError(f"{model_file} is not a SentencePiece model; give the .model file that its trainer wrote"
                             ) from error
@@ -316,7 +316,8 @@ class SentencePieceTokenizer(Tokenizer):
         return self._processor.encode(_without_surrogates(text))
 
     def _encode_with_offsets(self, text: str) -> Iterator[tuple[int, int, int]]:
-        mapping = self._processor.encode_as_offset_mapping(_without_surrogates(text))
+        text = _without_surrogates(text)
+        mapping = self._processor.encode_as_offset_mapping(text)
         for index, (start, end) in zip(mapping["ids"], mapping["offsets"], strict=True):
             spaces = end - start - len(text[start:end].lstrip())
             yield index, start + spaces, end
@@ -380,8 +381,8 @@ def _split_at_punctuation(word: str) -> list[str]:
 
 
 def _without_surrogates(text: str) -> str:
-    """Half a surrogate pair, as undecodable bytes leave it, cannot be given to a library that works in UTF-8."""
-    return re.sub("[\ud800-\udfff]", "\ufffd", text)
+    """Halves of surrogate pairs, as undecodable bytes leave them, cannot be given to a library that works in UTF-8."""
+    return re.sub("[\ud800-\udfff]", " ", text)
 
 
 def _alternatives(never_split: Iterable[str], vocab: Vocabulary) -> re.Pattern[str] | None:
