@@ -6,8 +6,8 @@ A schema is `{column: (dtype, length)}`, dtype "int32" or "float32"; every recor
 import json
 import os
 import struct
-from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
@@ -65,16 +65,13 @@ class RecordWriter:
         self.columns = dict(columns)
         self.num_rows = 0
         self._backend_type = _MindRecordBackend if dataset_format == "mindrecord" else _TFRecordBackend
-        self._stack = ExitStack()
-        self._backend = None
+        self._stack = self._backend = None  # from the beginning of the `with` block on
 
     def __enter__(self) -> "RecordWriter":
         """Create the temporary file."""
-        try:
-            self._backend = self._backend_type(self.path, self.columns, self._stack)
-        except OSError as error:
-            self._stack.close()
-            raise UserError(f"cannot write {self.path}: {error.strerror}; give a path that you may write to") from error
+        with ExitStack() as stack, self._failing_clearly():
+            self._backend = self._backend_type(self.path, self.columns, stack)
+            self._stack = stack.pop_all()  # the temporary files live on until the end of the `with` block
         return self
 
     def write(self, batch: Mapping[str, np.ndarray]) -> None:
@@ -90,7 +87,8 @@ class RecordWriter:
             raise ValueError(f"columns differ in their number of rows: {sorted(sizes)}")
         n = sizes.pop()
         if n:
-            self._backend.write(arrays)
+            with self._failing_clearly():
+                self._backend.write(arrays)
             self.num_rows += n
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
@@ -101,14 +99,19 @@ class RecordWriter:
                 self._backend.abandon()
             self._stack.__exit__(kind, error, traceback)
             return
+        with self._stack, self._failing_clearly():
+            if self.num_rows == 0:
+                self._backend.abandon()
+                raise UserError(f"no record to write to {self.path}: the input gave none; check the input files")
+            self._backend.finish()
+
+    @contextmanager
+    def _failing_clearly(self) -> Iterator[None]:
         try:
-            with self._stack:
-                if self.num_rows == 0:
-                    self._backend.abandon()
-                    raise UserError(f"no record to write to {self.path}: the input gave none; check the input files")
-                self._backend.finish()
-        except OSError as failure:
-            raise UserError(f"cannot write {self.path}: {failure.strerror}; is the disk full?") from failure
+            yield
+        except (OSError, RuntimeError) as error:  # MindRecord's writer raises RuntimeError with a page of text
+            reason = error.strerror if isinstance(error, OSError) else "MindRecord's writer failed"
+            raise UserError(f"cannot write {self.path}: {reason}; is there room, and may you write there?") from error
 
 
 class _TFRecordBackend:
@@ -159,13 +162,16 @@ class _MindRecordBackend:
             self._writer._writer._writer.write_raw_data({}, rows, False, False)
 
     def _merge(self, arrays: Mapping[str, np.ndarray]) -> list[bytes]:
-        """One byte string a row: the columns in the header's order, each after its size as a big-endian uint64."""
+        """One byte string a row: the columns in the header's order, each after its size as a big-endian uint64.
+
+        A single column goes without the size.
+        """
         parts = []
         for name in self._writer._header.blob_fields:
             values = arrays[name].view(np.uint8)
             size = np.frombuffer(struct.pack(">Q", values.shape[1]), np.uint8)
             parts += [np.broadcast_to(size, (len(values), 8)), values]
-        merged = np.concatenate(parts, axis=1)
+        merged = np.concatenate(parts if len(arrays) > 1 else parts[1:], axis=1)
         return [row.tobytes() for row in merged]
 
     def finish(self) -> None:

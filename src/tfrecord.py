@@ -187,7 +187,7 @@ class TFRecordFile:
             start = at + _LENGTH_HEADER
             at = start + size + _DATA_FOOTER
             if at > end:
-                self._check_length_crcs(np.array([start - _LENGTH_HEADER]), len(starts))
+                self._check_length_crcs(np.array([*starts, start]) - _LENGTH_HEADER)  # or does it lie, or one before?
                 raise self._truncated(len(starts), start - _LENGTH_HEADER, _LENGTH_HEADER + size + _DATA_FOOTER)
             starts.append(start)
             sizes.append(size)
@@ -195,7 +195,7 @@ class TFRecordFile:
         self._check_length_crcs(starts - _LENGTH_HEADER)
         return starts, np.frombuffer(sizes, np.int64)
 
-    def _check_length_crcs(self, at: np.ndarray, first_record: int = 0) -> None:
+    def _check_length_crcs(self, at: np.ndarray) -> None:
         for begin in range(0, len(at), 1 << 16):
             some = at[begin:begin + (1 << 16)]
             if some[-1] + _LENGTH_HEADER > len(self._bytes):
@@ -204,7 +204,7 @@ class TFRecordFile:
             stored = self._bytes[some[:, None] + np.arange(8, _LENGTH_HEADER)].view("<u4")[:, 0]
             bad = np.flatnonzero(mask_crc(crc32c(self._bytes, some, np.full(len(some), 8))) != stored)
             if len(bad):
-                record = first_record + begin + int(bad[0])
+                record = begin + int(bad[0])
                 raise UserError(
                     f"{self.path}: not a TFRecord file: it does not begin with a record; check dataset_format"
                     if record == 0 else
