@@ -18,6 +18,7 @@ from mindspore.train import Callback, RunContext
 
 from src.errors import UserError
 from src.files import atomic_write
+from src.optimizer import Optimizer
 
 RATE_WINDOW = 20  # steps over which samples/s is averaged: long enough to be steady, short enough to show a slow-down
 
@@ -76,10 +77,10 @@ def format_duration(seconds: float) -> str:
 class StepReporter(Callback):
     """Turn each step's outputs (loss, overflow, loss scale) into a `StepReport`. Must stand first in the list."""
 
-    def __init__(self, plan: RunPlan, learning_rate_at: Callable[[int], float]) -> None:
-        """`learning_rate_at(step)` gives the learning rate that optimizer step `step` (from 1) used."""
+    def __init__(self, plan: RunPlan, optimizer: Optimizer) -> None:
+        """The optimizer knows its learning rate; steps that overflowed did not count for its schedule."""
         self.plan = plan
-        self.learning_rate_at = learning_rate_at
+        self.optimizer = optimizer
         # (step, time) of steps that ended; the first interval is behind the first step, so compilation does not count
         self.finished: deque[tuple[int, float]] = deque(maxlen=RATE_WINDOW)
 
@@ -92,7 +93,11 @@ class StepReporter(Callback):
         rate = self._samples_per_second()
         left = (self.plan.total_steps - step) * self.plan.samples_per_step
         params.report = StepReport(step, self.plan.epochs_at(step), float(loss), bool(overflow), float(loss_scale),
-                                   self.learning_rate_at(step), rate, left / rate if rate else math.inf)
+                                   self._learning_rate(), rate, left / rate if rate else math.inf)
+
+    def _learning_rate(self) -> float:
+        updates = int(self.optimizer.global_step.asnumpy())
+        return self.optimizer.learning_rate.value_at(max(updates - 1, 0))
 
     def _samples_per_second(self) -> float:
         (first_step, start), (last_step, end) = self.finished[0], self.finished[-1]

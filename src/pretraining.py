@@ -1,0 +1,49 @@
+"""What pre-training and its evaluation share: sizes of the network, records, and the evaluation loop."""
+
+import sys
+from collections.abc import Mapping
+
+from mindspore import Tensor
+from tqdm import tqdm
+
+from src.assessment_method import PretrainScore
+from src.bert_for_pre_training import BertPretrainEval
+from src.bert_model import BertConfig
+from src.dataset import PRETRAIN_TYPES, EvaluationBatches, Limit, open_records, pretrain_limits
+from src.model_utils.config import Config, select_network
+from src.model_utils.device_adapter import resolve_compute_type
+from src.record_readers import Records
+
+
+def bert_config_of(config: Config, device_target: str) -> BertConfig:
+    """The sizes of the chosen network, computing in a type that suits the device."""
+    options, _ = select_network(config)
+    asked_for = config.was_given(f"{config.bert_network}_net_cfg.compute_type")
+    options["compute_type"] = resolve_compute_type(device_target, options["compute_type"], asked_for)
+    return BertConfig(**options)
+
+
+def open_pretrain_records(config: Config, bert_config: BertConfig, option: str) -> Records:
+    """Open the records that `option` ("data_dir" or "eval_data_dir") names, checked against the network's sizes."""
+    num_samples = {"data_dir": config.num_samples, "eval_data_dir": config.eval_samples}[option]
+    return open_records(config[option], config.dataset_format, PRETRAIN_TYPES, option=option,
+                        seq_length=bert_config.seq_length, num_samples=num_samples,
+                        schema_path=config.schema_dir or None)
+
+
+def limits_of(bert_config: BertConfig) -> Mapping[str, Limit]:
+    """Bounds that every value of a record must keep, so that none reaches past a table of the network."""
+    return pretrain_limits(bert_config.vocab_size, bert_config.type_vocab_size, bert_config.seq_length)
+
+
+def evaluate(network: BertPretrainEval, batches: EvaluationBatches) -> PretrainScore:
+    """Score the network on every record once, with a progress bar when standard error is a terminal."""
+    network.set_train(False)
+    score = PretrainScore()
+    for columns, num_valid in tqdm(batches, desc="evaluating", unit="batch", disable=not sys.stderr.isatty()):
+        ids, mask, segments, pair_labels, positions, word_labels, word_weights = columns
+        outputs = network(*map(Tensor, (ids, mask, segments, pair_labels, positions, word_labels)))
+        words, classes, word_losses, pair_losses = (output.asnumpy()[:num_valid] for output in outputs)
+        score.update(words, classes, word_losses, pair_losses, word_labels[:num_valid], word_weights[:num_valid],
+                     pair_labels[:num_valid])
+    return score
