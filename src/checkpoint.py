@@ -3,7 +3,7 @@
 A checkpoint of training is three files, of which the manifest is written last:
 
     checkpoint_bert-{epoch}_{step}.ckpt                the network's parameters, MindSpore's own format
-    checkpoint_bert-{epoch}_{step}.state.safetensors   every other parameter of the training step: optimizer, scale, …
+    checkpoint_bert-{epoch}_{step}.state.safetensors   the rest of the training's state: optimizer, loss scale, …
     checkpoint_bert-{epoch}_{step}.json                manifest: metadata, sizes and checksums of the other two
 
 Each file appears under its name only when it is whole, so a process killed at any moment leaves complete checkpoints
@@ -26,7 +26,7 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 import safetensors
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from src.errors import UserError
 
@@ -65,7 +65,7 @@ class Checkpoint:
 
 def save_training_checkpoint(directory: str | Path, epoch: int, step: int, train_step_cell: ms.nn.Cell, metadata: dict,
                              keep: int, prefix: str = PREFIX) -> Path:
-    """Save all parameters of the training step and `metadata`; return the path of the `.ckpt`.
+    """Save the network, the rest of the training's state and `metadata`; return the path of the `.ckpt`.
 
     Afterwards only the `keep` newest complete checkpoints up to this step remain; those of later steps (of another
     training in the same directory, perhaps) are left alone. Of several ranks only one may call this.
@@ -73,7 +73,8 @@ def save_training_checkpoint(directory: str | Path, epoch: int, step: int, train
     Args:
         directory: an existing directory.
         epoch, step: numbers for the file name, counted as the user counts them.
-        train_step_cell: the cell of one training step; its attribute `network` is the published network.
+        train_step_cell: the cell of one training step: its `network` holds the published parameters, its `state()`
+            returns by name what else a resumed training needs.
         metadata: anything JSON can hold: position, seed, a digest of the configuration, ….
         keep: how many checkpoints to keep, at least 1.
         prefix: begin of the file names.
@@ -140,13 +141,9 @@ def _write(directory: Path, stem: str, train_step_cell: ms.nn.Cell, manifest: di
 
 
 def _split_parameters(train_step_cell: ms.nn.Cell) -> tuple[dict[str, ms.Parameter], dict[str, ms.Parameter]]:
-    """The network's parameters and the others, by name."""
+    """The network's parameters and the rest of the training's state, by name."""
     network = {parameter.name: parameter for parameter in train_step_cell.network.get_parameters()}
-    rest = [parameter for parameter in train_step_cell.get_parameters() if network.get(parameter.name) is not parameter]
-    twice = [name for name, count in Counter([*network, *(parameter.name for parameter in rest)]).items() if count > 1]
-    if twice:
-        raise ValueError(f"parameters share the names {twice[:5]}; they could not be told apart in a checkpoint")
-    return network, {parameter.name: parameter for parameter in rest}
+    return network, train_step_cell.state()
 
 
 def _remove(ckpt: Path) -> None:
@@ -288,7 +285,7 @@ def _sibling(path: Path, ending: str) -> Path:
 # ---------------------------------------------------------------- exact resume
 
 def restore_training(train_step_cell: ms.nn.Cell, checkpoint: Checkpoint) -> dict:
-    """Put every parameter of the training step back as it was saved; return the metadata.
+    """Put the network and the rest of the training's state back as they were saved; return the metadata.
 
     Nothing is changed unless everything fits.
 
@@ -296,26 +293,27 @@ def restore_training(train_step_cell: ms.nn.Cell, checkpoint: Checkpoint) -> dic
         UserError: the training was set up differently (network, optimizer, …), or a file cannot be read.
     """
     network, state = _split_parameters(train_step_cell)
-    pairs = []
+    parts = []
     for part, parameters, file in (("network", network, checkpoint.path),
                                    ("optimizer or loss scaling", state, checkpoint.state_path)):
-        values = {name: ms.Tensor(value) for name, value in read_weights(file).items()}
+        values = read_weights(file)
         _check_same(checkpoint.path, part, parameters, values)
-        pairs += [(parameter, values[name]) for name, parameter in parameters.items()]
-    for parameter, value in pairs:
-        parameter.set_data(value)
+        parts.append((parameters, values))
+    for parameters, values in parts:
+        for name, parameter in parameters.items():
+            parameter.set_data(ms.Tensor(values.pop(name)))  # popped: two copies of everything at most
     return checkpoint.metadata
 
 
 def _check_same(path: Path, part: str, parameters: Mapping[str, ms.Parameter],
-                values: Mapping[str, ms.Tensor]) -> None:
+                values: Mapping[str, np.ndarray]) -> None:
     fault = None
     for name, parameter in parameters.items():
         if name not in values:
             fault = f"it has no {name}"
-        elif values[name].shape != parameter.shape:
+        elif values[name].shape != tuple(parameter.shape):
             fault = f"{name} is {list(values[name].shape)} there and {list(parameter.shape)} here"
-        elif values[name].dtype != parameter.dtype:
+        elif ms.Tensor(np.empty(0, values[name].dtype)).dtype != parameter.dtype:
             fault = f"{name} is {values[name].dtype} there and {parameter.dtype} here"
         if fault:
             break
@@ -407,7 +405,9 @@ def read_weights(path: str | Path) -> dict[str, np.ndarray]:
         raise UserError(f"{path} is not a checkpoint by its name; give a .ckpt or .safetensors file")
     try:
         if path.suffix == ".safetensors":
-            values = load_file(path)
+            with safetensors.safe_open(path, "np") as file:
+                names = file.keys()
+                values = {name: file.get_tensor(name) for name in names}
         else:
             with _quiet_mindspore():
                 values = {name: value.asnumpy() for name, value in ms.load_checkpoint(str(path)).items()}
