@@ -16,7 +16,7 @@ from typing import Any
 
 from src.errors import UserError
 
-SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 MAX_WORD_CHARACTERS = 100  # a longer word is one [UNK]; longest-match search would be quadratic in its length
 MAX_CACHED_WORDS = 1 << 17  # some 30 MB; word frequencies are so skewed that refilling a cleared cache is cheap
