@@ -115,13 +115,15 @@ class _MindRecords(Records):
                    for name, *parts in zip(columns, *pieces, strict=True)}
 
     def _blocks(self, rows: np.ndarray, columns: list[str]) -> Iterator[list[np.ndarray]]:
+        most = int(self._ends[-1])  # MindRecord takes no more row numbers at once than there are rows
         try:
-            # The sampler fixes the order, so several workers and the default shuffling cannot change it.
-            pipeline = ds.MindDataset([str(file) for file in self.files], columns_list=columns,
-                                      num_parallel_workers=min(2, os.cpu_count() or 1),
-                                      sampler=ds.SubsetSampler(rows.tolist()))
-            pipeline = pipeline.batch(_ROWS_PER_BLOCK, num_parallel_workers=1)
-            yield from pipeline.create_tuple_iterator(num_epochs=1, output_numpy=True, do_copy=False)
+            for first in range(0, len(rows), most):
+                # The sampler fixes the order, so several workers and the default shuffling cannot change it.
+                pipeline = ds.MindDataset([str(file) for file in self.files], columns_list=columns,
+                                          num_parallel_workers=min(2, os.cpu_count() or 1),
+                                          sampler=ds.SubsetSampler(rows[first:first + most].tolist()))
+                pipeline = pipeline.batch(_ROWS_PER_BLOCK, num_parallel_workers=1)
+                yield from pipeline.create_tuple_iterator(num_epochs=1, output_numpy=True, do_copy=False)
         except RuntimeError as error:
             raise UserError(f"cannot read the records of {self.files[0].parent}: {_reason(error)}; "
                             f"make the record files anew") from error
