@@ -181,16 +181,18 @@ class TFRecordFile:
         end, at, read_length = len(self._bytes), 0, struct.Struct("<Q").unpack_from
         self._check_length_crcs(np.zeros(1, np.int64))  # before believing any length: is it TFRecord at all?
         while at < end:
-            if at + _LENGTH_HEADER > end:
-                raise self._truncated(len(starts), at, _LENGTH_HEADER)
-            (size,) = read_length(self._map, at)
-            start = at + _LENGTH_HEADER
-            at = start + size + _DATA_FOOTER
-            if at > end:
-                self._check_length_crcs(np.array([*starts, start]) - _LENGTH_HEADER)  # or does it lie, or one before?
-                raise self._truncated(len(starts), start - _LENGTH_HEADER, _LENGTH_HEADER + size + _DATA_FOOTER)
-            starts.append(start)
-            sizes.append(size)
+            needed = _LENGTH_HEADER
+            if at + needed <= end:
+                (size,) = read_length(self._map, at)
+                starts.append(at + _LENGTH_HEADER)
+                sizes.append(min(size, end))
+                needed += size + _DATA_FOOTER
+            if at + needed > end:
+                self._check_length_crcs(np.array(starts) - _LENGTH_HEADER)  # or is a length wrong?
+                record = len(starts) - (needed > _LENGTH_HEADER)
+                raise UserError(f"{self.path}: truncated: record {record} needs {needed} bytes, {end - at} are left in "
+                                f"the file; make the file anew")
+            at += needed
         starts = np.frombuffer(starts, np.int64)
         self._check_length_crcs(starts - _LENGTH_HEADER)
         return starts, np.frombuffer(sizes, np.int64)
@@ -209,10 +211,6 @@ class TFRecordFile:
                     f"{self.path}: not a TFRecord file: it does not begin with a record; check dataset_format"
                     if record == 0 else
                     f"{self.path}: record {record}: damaged length (its checksum does not match); make the file anew")
-
-    def _truncated(self, record: int, at: int, expected: int) -> UserError:
-        return UserError(f"{self.path}: truncated: record {record} needs {expected} bytes, {len(self._bytes) - at} are "
-                         f"left in the file; make the file anew")
 
     def check_data(self) -> None:
         """Compare every record's data with its checksum (about 2 us a record).
