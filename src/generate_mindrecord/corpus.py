@@ -132,10 +132,10 @@ class Corpus:
                     yield "", False
                     found = _TITLE.search(begin.group())
                     title = html.unescape(found.group(1)) if found else ""
-                elif line == "</doc>":
+                elif line == "</doc>":  # also of an article whose beginning was cut off; its lines are paragraphs too
                     yield "", True
                     title = None
-                elif line.startswith("{") and (article := _json_article(line)):
+                elif line.startswith("{") and (article := _json_article(line)) is not None:
                     yield "", False
                     yield from ((paragraph, True) for paragraph in article)
                     yield "", True
