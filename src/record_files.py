@@ -20,9 +20,10 @@ from src.tfrecord import Columns, TFRecordFile, encode_tfrecords
 
 DATASET_FORMATS = ("mindrecord", "tfrecord")
 
-# Smaller pages than MindRecord's 32 MB keep the index builder, which holds the rows of one page of 13-byte row
-# entries at a time, below 100 MB however many records there are.
-_MINDRECORD_PAGE_SIZE = 1 << 22
+# MindRecord's index is built at the end from the rows that fit into one page of 13-byte entries at a time, with more than
+# a kilobyte of memory for each: with its default of 32 MB that would be gigabytes, with 1 MB it is 0.1 GB.
+_MINDRECORD_PAGE_SIZE = 1 << 20
+_ROWS_AT_ONCE = 2048  # converted and written; bounds memory and stays in the processor's cache
 
 
 def pretrain_columns(max_seq_length: int, max_predictions_per_seq: int) -> dict[str, tuple[str, int]]:
@@ -76,20 +77,19 @@ class RecordWriter:
 
     def write(self, batch: Mapping[str, np.ndarray]) -> None:
         """Append records: `batch[column]` is [n, length] for every column of the schema."""
-        arrays = {}
-        for name, (dtype, length) in self.columns.items():
-            values = np.ascontiguousarray(batch[name], dtype)
-            if values.ndim != 2 or values.shape[1] != length:
-                raise ValueError(f"column {name}: shape {values.shape}, expected [n, {length}]")
-            arrays[name] = values
-        sizes = {len(values) for values in arrays.values()}
+        for name, (_, length) in self.columns.items():
+            if batch[name].ndim != 2 or batch[name].shape[1] != length:
+                raise ValueError(f"column {name}: shape {batch[name].shape}, expected [n, {length}]")
+        sizes = {len(batch[name]) for name in self.columns}
         if len(sizes) != 1:
             raise ValueError(f"columns differ in their number of rows: {sorted(sizes)}")
         n = sizes.pop()
-        if n:
-            with self._failing_clearly():
-                self._backend.write(arrays)
-            self.num_rows += n
+        with self._failing_clearly():
+            for begin in range(0, n, _ROWS_AT_ONCE):
+                rows = slice(begin, begin + _ROWS_AT_ONCE)
+                self._backend.write({name: np.ascontiguousarray(batch[name][rows], dtype)
+                                     for name, (dtype, _) in self.columns.items()})
+        self.num_rows += n
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  traceback: TracebackType | None) -> None:

@@ -41,6 +41,7 @@ from src.tokenization import Vocabulary  # noqa: E402
 # instances of one chunk take about 10 MB for every 5 duplicates.
 CHUNK_CHARACTERS = 400_000
 MAX_DUPLICATES_OF_FULL_CHUNK = 10  # with more duplicates the chunks shrink, so that their instances take no more room
+BYTES_WORTH_A_WORKER = 4_000_000  # about a second of work; a process takes half of that to start
 
 
 class Summary(NamedTuple):
@@ -61,8 +62,7 @@ def generate(options: InstanceOptions, input_file: str, output_file: str, vocab_
         UserError: an input is missing, empty or not UTF-8; an output cannot be written; an option makes no sense.
     """
     started = time.monotonic()
-    num_workers = len(os.sched_getaffinity(0)) if num_workers is None else num_workers
-    if num_workers < 1:
+    if num_workers is not None and num_workers < 1:
         raise UserError(f"--num_workers is {num_workers}, expected at least 1")
     if schema_file is not None and dataset_format != "tfrecord":
         raise UserError("--schema_file describes TFRecord files; it needs --dataset_format tfrecord")
@@ -71,6 +71,8 @@ def generate(options: InstanceOptions, input_file: str, output_file: str, vocab_
     vocab = Vocabulary.from_file(vocab_file)
     duplicates = max(options.dupe_factor, MAX_DUPLICATES_OF_FULL_CHUNK)
     corpus = Corpus(files, CHUNK_CHARACTERS * MAX_DUPLICATES_OF_FULL_CHUNK // duplicates)
+    if num_workers is None:
+        num_workers = min(len(os.sched_getaffinity(0)), 1 + corpus.size // BYTES_WORTH_A_WORKER)
     columns = pretrain_columns(options.max_seq_length, options.max_predictions_per_seq)
     print(f"reading {len(files)} file{'s'[:len(files) > 1]}, {corpus.size / 1e6:.1f} MB", flush=True)
 
@@ -250,7 +252,8 @@ def _parser() -> argparse.ArgumentParser:
              "(default %(default)s)")
     add("--dataset_format", choices=DATASET_FORMATS, default="mindrecord", help="default %(default)s")
     add("--schema_file", metavar="FILE", help="also write the schema file of the TFRecord files")
-    add("--num_workers", type=int, metavar="N", help="worker processes (default: one for each core)")
+    add("--num_workers", type=int, metavar="N",
+        help="worker processes (default: one for each core, fewer for a small text)")
     return parser
 
 
