@@ -4,7 +4,6 @@
 out to the ranks, checks them, trims them to their bucket, and hands them to MindSpore.
 """
 
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -15,7 +14,7 @@ import numpy as np
 from src.errors import UserError
 from src.record_files import pretrain_columns
 from src.record_readers import SEQUENCE_COLUMNS, Records, open_records
-from src.sample_order import SampleOrder, Step, rank_share
+from src.sample_order import SampleOrder, rank_share
 
 __all__ = ["PRETRAIN_TYPES", "BatchStream", "EvaluationBatches", "Limit", "create_dataset", "open_records",
            "pretrain_limits", "user_errors_of"]
@@ -43,9 +42,7 @@ def pretrain_limits(vocab_size: int, type_vocab_size: int, seq_length: int) -> d
     }
 
 
-def _checked(records: Records, rows: np.ndarray, batch: dict[str, np.ndarray], limits: Mapping[str, Limit],
-             ) -> dict[str, np.ndarray]:
-    """The batch in the network's types, after comparing it with the limits."""
+def _check(records: Records, rows: np.ndarray, batch: dict[str, np.ndarray], limits: Mapping[str, Limit]) -> None:
     for name, limit in limits.items():
         values = batch[name]
         if values.min() < 0 or values.max() >= limit.bound:
@@ -53,7 +50,6 @@ def _checked(records: Records, rows: np.ndarray, batch: dict[str, np.ndarray], l
             raise UserError(f"{records.where(int(rows[row]))}: {name} holds {values[row, place]}, expected 0 to "
                             f"{limit.bound - 1} ({limit.reason}); were the records made with another vocabulary or "
                             f"length?")
-    return {name: np.ascontiguousarray(batch[name], dtype) for name, (dtype, _) in records.columns.items()}
 
 
 class BatchStream:
@@ -106,30 +102,24 @@ class BatchStream:
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, ...]]:
         """Yield the batch of each step."""
-        pending: deque[Step] = deque()  # the reader takes steps ahead of what it yields
-
-        def shares() -> Iterator[np.ndarray]:
-            for step in self.order.steps(self.start_step, self.total_steps):
-                pending.append(Step(rank_share(step.rows, self._accumulation_steps, self._rank, self._rank_size),
-                                    step.bucket))
-                yield pending[-1].rows
-
         self.error = None
         try:
-            for batch in self.records.batches(shares()):
-                yield self._finish(batch, pending.popleft())
+            for step in self.order.steps(self.start_step, self.total_steps):
+                rows = rank_share(step.rows, self._accumulation_steps, self._rank, self._rank_size)
+                yield self._finish(rows, self.records.read(rows), step.bucket)
         except UserError as error:
             self.error = error
             raise
 
-    def _finish(self, batch: dict[str, np.ndarray], step: Step) -> tuple[np.ndarray, ...]:
+    def _finish(self, rows: np.ndarray, batch: dict[str, np.ndarray], bucket: int | None) -> tuple[np.ndarray, ...]:
         limits = self._limits
-        if step.bucket is not None:
+        if bucket is not None:
             for name in set(SEQUENCE_COLUMNS) & set(batch):
-                batch[name] = batch[name][:, :step.bucket]
+                batch[name] = np.ascontiguousarray(batch[name][:, :bucket])
             if "masked_lm_positions" in limits:
-                limits = {**limits, "masked_lm_positions": Limit(step.bucket, "input_mask ends before it")}
-        return tuple(_checked(self.records, step.rows, batch, limits).values())
+                limits = {**limits, "masked_lm_positions": Limit(bucket, "input_mask ends before it")}
+        _check(self.records, rows, batch, limits)
+        return tuple(batch.values())
 
 
 class EvaluationBatches:
@@ -158,17 +148,19 @@ class EvaluationBatches:
         """Yield each batch and how many of its first rows count."""
         last = self.records.num_rows - 1
         firsts = (np.arange(len(self)) * self._rank_size + self._rank) * self._batch_size
-        rows = np.minimum(firsts[:, None] + np.arange(self._batch_size), last)  # [batches, B]
-        for first, at, batch in zip(firsts, rows, self.records.batches(rows), strict=True):
-            num_valid = int(np.clip(last + 1 - first, 0, self._batch_size))
-            yield tuple(_checked(self.records, at, batch, self._limits).values()), num_valid
+        for first in firsts:
+            rows = np.minimum(np.arange(first, first + self._batch_size), last)
+            batch = self.records.read(rows)
+            _check(self.records, rows, batch, self._limits)
+            yield tuple(batch.values()), int(np.clip(last + 1 - first, 0, self._batch_size))
 
 
 def used_lengths(records: Records) -> np.ndarray:
     """Number of tokens up to the last one in use in each record [num_rows], by one pass over input_mask."""
-    chunks = np.array_split(np.arange(records.num_rows), -(-records.num_rows // 4096))
-    lengths = [batch["input_mask"].shape[1] - (batch["input_mask"][:, ::-1] != 0).argmax(axis=1)
-               for batch in records.batches(chunks, ["input_mask"])]
+    lengths = []
+    for rows in np.array_split(np.arange(records.num_rows), -(-records.num_rows // 4096)):
+        mask = records.read(rows, ["input_mask"])["input_mask"]
+        lengths.append(mask.shape[1] - (mask[:, ::-1] != 0).argmax(axis=1))
     return np.concatenate(lengths)
 
 

@@ -16,12 +16,13 @@ import numpy as np
 
 from src.errors import UserError
 from src.files import atomic_files, atomic_write
+from src.mindrecord import MindRecordFile
 from src.tfrecord import Columns, TFRecordFile, encode_tfrecords
 
 DATASET_FORMATS = ("mindrecord", "tfrecord")
 
-# MindRecord's index is built at the end from the rows that fit into one page of 13-byte entries at a time, with more than
-# a kilobyte of memory for each: with its default of 32 MB that would be gigabytes, with 1 MB it is 0.1 GB.
+# MindRecord builds its index at the end, from as many rows at a time as have their 13-byte entries on one page, with
+# more than a kilobyte of memory for each row: gigabytes with the default pages of 32 MB, 0.1 GB with 1 MB.
 _MINDRECORD_PAGE_SIZE = 1 << 20
 _ROWS_AT_ONCE = 2048  # converted and written; bounds memory and stays in the processor's cache
 
@@ -201,7 +202,7 @@ def write_schema_json(path: str | Path, columns: Columns, num_rows: int) -> None
 # ---------------------------------------------------------------- what a file holds
 
 class RecordInfo(NamedTuple):
-    """What a record file holds; a length is -1 when a MindRecord file leaves it open."""
+    """What a record file holds; the lengths of the columns are those of its first record."""
 
     columns: dict[str, tuple[str, int]]
     num_rows: int
@@ -214,38 +215,5 @@ def record_info(path: str | Path, dataset_format: str) -> RecordInfo:
         UserError: the file is missing, empty, truncated, or in another format.
     """
     check_dataset_format(dataset_format)
-    if dataset_format == "mindrecord":
-        return _mindrecord_info(Path(path))
-    file = TFRecordFile(path)
+    file = MindRecordFile(path) if dataset_format == "mindrecord" else TFRecordFile(path)
     return RecordInfo(file.columns(), len(file))
-
-
-def _mindrecord_info(path: Path) -> RecordInfo:
-    """Read the header: a little-endian uint64 length, then JSON with the schema and the pages."""
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            (header_length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
-            header = json.loads(file.read(header_length)) if 0 < header_length < size else None
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError:
-        header = None
-    if not isinstance(header, dict) or "schema" not in header:
-        raise UserError(f"{path}: not a MindRecord file: it does not begin with a MindRecord header; check the file "
-                        f"and dataset_format")
-    index = path.with_name(path.name + ".db")
-    if not index.is_file():
-        raise UserError(f"{path}: its index {index.name} is missing; a MindRecord file needs it in the same directory")
-    if header.get("shard_addresses") and path.name not in header["shard_addresses"]:
-        raise UserError(f"{path}: the file was renamed from {header['shard_addresses'][header['shard_id']]}, which "
-                        f"MindRecord does not allow; give it (and its .db) the old name")
-    pages = header["page"]
-    whole = header["header_size"] + header["page_size"] * (len(pages) - 1) + (pages[-1]["page_size"] if pages else 0)
-    if size < whole:
-        raise UserError(f"{path}: truncated: {size} bytes, expected {whole}; make the file anew")
-    columns = {}
-    for name, field in header["schema"][0]["schema"].items():
-        shape = field.get("shape", [1])
-        columns[name] = (field["type"], shape[0] if len(shape) == 1 else -1)
-    return RecordInfo(columns, max((page["end_row_id"] for page in pages), default=0))

@@ -3,30 +3,26 @@
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import mindspore.dataset as ds
 import numpy as np
 
 from src.errors import UserError
-from src.record_files import DATASET_FORMATS, check_dataset_format, record_info
+from src.mindrecord import MindRecordFile
+from src.record_files import DATASET_FORMATS, check_dataset_format
 from src.tfrecord import TFRecordFile
 
+RecordFile = MindRecordFile | TFRecordFile
 ColumnTypes = Mapping[str, str]  # name -> "int32" or "float32"
 
 SEQUENCE_COLUMNS = ("input_ids", "input_mask", "segment_ids")
 _SCHEMA_EXAMPLE = '{"numRows": 8, "columns": {"input_ids": {"type": "int64", "shape": [128]}}}'
 _KINDS = {"int32": "integers", "int64": "integers", "float32": "floats", "float64": "floats"}
-# Rows read per MindRecord pipeline: opening one costs time in proportion to the whole data set, its list of rows
-# costs memory in proportion to the window.
-_LARGEST_WINDOW = 1 << 20
-_SMALLEST_WINDOW = 1 << 16
-_ROWS_PER_BLOCK = 256  # rows that MindSpore hands over at a time; it keeps several blocks in its queues
 
 
 class Records:
-    """The records of several files of one format, in the order of the files; see `open_records`.
+    """The records of several files, in the order of the files; see `open_records`.
 
     Attributes:
         files: the record files.
@@ -35,23 +31,36 @@ class Records:
         seq_length: values of `input_ids` in a record (None without that column).
     """
 
-    def __init__(self, files: list[Path], columns: dict[str, tuple[str, int]], rows_of_files: list[int]) -> None:
-        self.files = files
+    def __init__(self, readers: Sequence[RecordFile], columns: dict[str, tuple[str, int]]) -> None:
+        self.files = [reader.path for reader in readers]
         self.columns = columns
-        self.num_rows = sum(rows_of_files)
         self.seq_length = columns["input_ids"][1] if "input_ids" in columns else None
-        self._ends = np.cumsum(rows_of_files)
+        self._readers = readers
+        self._ends = np.cumsum([len(reader) for reader in readers])
+        self.num_rows = int(self._ends[-1])
 
-    def batches(self, batches: Iterable[np.ndarray], columns: Iterable[str] | None = None,
-                ) -> Iterator[dict[str, np.ndarray]]:
-        """For each array of record numbers, these records in that order: {column: [n, length]} as the file has them.
+    def read(self, rows: np.ndarray, columns: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+        """The records of these numbers, in this order: int32 or float32 [len(rows), length] for each column.
 
-        `batches` is consumed somewhat ahead of what is yielded. `columns` limits what is read.
+        Args:
+            rows: record numbers [n], from 0.
+            columns: names of the columns to read; None reads all.
 
         Raises:
-            UserError: a file cannot be read.
+            UserError: a record is damaged or does not have the columns.
         """
-        raise NotImplementedError
+        wanted = {name: self.columns[name] for name in columns or self.columns}
+        rows = np.asarray(rows, np.int64)
+        if len(self._readers) == 1:
+            return self._readers[0].read(rows, wanted)
+        batch = {name: np.empty((len(rows), length), dtype) for name, (dtype, length) in wanted.items()}
+        file_of = np.searchsorted(self._ends, rows, side="right")
+        for file in np.unique(file_of):
+            here = np.flatnonzero(file_of == file)
+            first = self._ends[file] - len(self._readers[file])
+            for name, values in self._readers[file].read(rows[here] - first, wanted).items():
+                batch[name][here] = values
+        return batch
 
     def where(self, row: int) -> str:
         """Name a record to the user: its file and its number in that file, from 0."""
@@ -60,79 +69,10 @@ class Records:
         return f"{self.files[file]}: record {row - first}"
 
 
-class _TFRecords(Records):
-    def __init__(self, files: list[TFRecordFile], columns: dict[str, tuple[str, int]]) -> None:
-        super().__init__([file.path for file in files], columns, [len(file) for file in files])
-        self._readers = files
-
-    def batches(self, batches: Iterable[np.ndarray], columns: Iterable[str] | None = None,
-                ) -> Iterator[dict[str, np.ndarray]]:
-        wanted = {name: self.columns[name] for name in columns or self.columns}
-        for rows in batches:
-            yield self._read(np.asarray(rows, np.int64), wanted)
-
-    def _read(self, rows: np.ndarray, columns: dict[str, tuple[str, int]]) -> dict[str, np.ndarray]:
-        if len(self._readers) == 1:
-            return self._readers[0].read(rows, columns)
-        batch = {name: np.empty((len(rows), length), dtype) for name, (dtype, length) in columns.items()}
-        file_of = np.searchsorted(self._ends, rows, side="right")
-        for file in np.unique(file_of):
-            here = np.flatnonzero(file_of == file)
-            first = self._ends[file] - len(self._readers[file])
-            for name, values in self._readers[file].read(rows[here] - first, columns).items():
-                batch[name][here] = values
-        return batch
-
-
-class _MindRecords(Records):
-    def batches(self, batches: Iterable[np.ndarray], columns: Iterable[str] | None = None,
-                ) -> Iterator[dict[str, np.ndarray]]:
-        columns = list(columns or self.columns)
-        window = min(max(_SMALLEST_WINDOW, int(self._ends[-1]) // 16), _LARGEST_WINDOW)
-        pending, count = [], 0
-        for rows in batches:
-            pending.append(rows)
-            count += len(rows)
-            if count >= window:
-                yield from self._read(pending, columns)
-                pending, count = [], 0
-        if pending:
-            yield from self._read(pending, columns)
-
-    def _read(self, batches: list[np.ndarray], columns: list[str]) -> Iterator[dict[str, np.ndarray]]:
-        """Read several batches through one pipeline, cutting its blocks into the batches."""
-        blocks = self._blocks(np.concatenate(batches), columns)
-        block, used = next(blocks), 0
-        for rows in batches:
-            pieces, missing = [], len(rows)
-            while missing:
-                if used == len(block[0]):
-                    block, used = next(blocks), 0
-                pieces.append([values[used:used + missing] for values in block])
-                used += len(pieces[-1][0])
-                missing -= len(pieces[-1][0])
-            yield {name: (np.concatenate(parts) if len(parts) > 1 else parts[0]).reshape(len(rows), -1)
-                   for name, *parts in zip(columns, *pieces, strict=True)}
-
-    def _blocks(self, rows: np.ndarray, columns: list[str]) -> Iterator[list[np.ndarray]]:
-        most = int(self._ends[-1])  # MindRecord takes no more row numbers at once than there are rows
-        try:
-            for first in range(0, len(rows), most):
-                # The sampler fixes the order, so several workers and the default shuffling cannot change it.
-                pipeline = ds.MindDataset([str(file) for file in self.files], columns_list=columns,
-                                          num_parallel_workers=min(2, os.cpu_count() or 1),
-                                          sampler=ds.SubsetSampler(rows[first:first + most].tolist()))
-                pipeline = pipeline.batch(_ROWS_PER_BLOCK, num_parallel_workers=1)
-                yield from pipeline.create_tuple_iterator(num_epochs=1, output_numpy=True, do_copy=False)
-        except RuntimeError as error:
-            raise UserError(f"cannot read the records of {self.files[0].parent}: {_reason(error)}; "
-                            f"make the record files anew") from error
-
-
 def open_records(path: str | Path, dataset_format: str, columns: ColumnTypes, *, option: str = "data_dir",
                  seq_length: int | None = None, num_samples: int | None = None,
                  schema_path: str | Path | None = None) -> Records:
-    """Open the record files of a directory, or one record file; reads headers and at most one record of each.
+    """Open the record files of a directory, or one record file; of the records only the first of each file is read.
 
     In a directory (and below it) the files count whose name holds `dataset_format`, in natural order of their names.
 
@@ -150,21 +90,16 @@ def open_records(path: str | Path, dataset_format: str, columns: ColumnTypes, *,
         UserError: nothing to read there, another format, a damaged file, or columns that do not fit.
     """
     check_dataset_format(dataset_format)
-    files = _find_files(Path(path), dataset_format, option)
-    schema_rows = None
-    if dataset_format == "tfrecord":
-        readers = [TFRecordFile(file) for file in files]
-        found = [(file, reader.columns()) for file, reader in zip(files, readers, strict=True)]
-        if schema_path:
-            schema_rows = _check_schema(_find_schema(Path(schema_path)), columns, *found[0])
-        records = _TFRecords(readers, _agreed_columns(found, columns))
-    else:
-        infos = [record_info(file, dataset_format) for file in files]
-        found = [(file, info.columns) for file, info in zip(files, infos, strict=True)]
-        records = _MindRecords(files, _agreed_columns(found, columns), [info.num_rows for info in infos])
-        _settle_open_lengths(records)
-    if not records.num_rows:
+    open_file = MindRecordFile if dataset_format == "mindrecord" else TFRecordFile
+    readers = [open_file(file) for file in _find_files(Path(path), dataset_format, option)]
+    readers = [reader for reader in readers if len(reader)]
+    if not readers:
         raise UserError(f"{option}: the record files in {path} hold no record; generate them anew")
+    found = [(reader.path, reader.columns()) for reader in readers]
+    schema_rows = None
+    if schema_path and dataset_format == "tfrecord":
+        schema_rows = _check_schema(_find_schema(Path(schema_path)), columns, *found[0])
+    records = Records(readers, _agreed_columns(found, columns))
     _check_lengths(records, seq_length)
     limits = [limit for limit in (num_samples, schema_rows) if limit and limit > 0]
     records.num_rows = min([records.num_rows, *limits])
@@ -235,16 +170,6 @@ def _agreed_columns(found: list[tuple[Path, dict[str, tuple[str, int]]]],
     return agreed
 
 
-def _settle_open_lengths(records: Records) -> None:
-    """MindRecord may leave lengths open (-1) in its schema: then the first record tells them."""
-    if records.num_rows and any(length < 0 for _, length in records.columns.values()):
-        first = next(records.batches([np.zeros(1, np.int64)]))
-        for name, (dtype, _) in records.columns.items():
-            records.columns[name] = (dtype, first[name].shape[1])
-        if records.seq_length is not None:
-            records.seq_length = records.columns["input_ids"][1]
-
-
 def _check_lengths(records: Records, seq_length: int | None) -> None:
     if records.seq_length is None:
         return
@@ -276,10 +201,3 @@ def _check_schema(path: Path, columns: ColumnTypes, file: Path, has: dict[str, t
             raise UserError(f"schema_dir: {path} says {kind} {shape} for column {name}, but {file} has "
                             f"{_KINDS[has[name][0]]} [{has[name][1]}]; correct the schema or leave schema_dir empty")
     return rows
-
-
-def _reason(error: RuntimeError) -> str:
-    """The telling part of a MindSpore pipeline error, in one line."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    told = [line for line in lines if line.startswith("[ERROR]")] or [line for line in lines if line] or ["unknown"]
-    return re.sub(r"^(\[[A-Za-z ]+\]\s*)+", "", told[0]).rstrip(". ")
