@@ -387,6 +387,16 @@ def test_chunks_are_bounded_and_lose_nothing(tmp_path):
     assert all(chunk.donor is None for chunk in made if len({piece.document for piece in chunk.pieces}) > 1)
 
 
+def test_a_file_without_line_ends_is_cut(tmp_path):
+    path = tmp_path / "one_line.txt"
+    path.write_text("".join(random.Random(0).choices(CHINESE + "。", k=50_000)), encoding="utf-8")
+    corpus = Corpus([path], 8_000)
+    made = list(corpus.chunks())
+    assert all(sum(len(line) for piece in chunk.pieces for line in piece.lines) <= 8_000 for chunk in made)
+    assert "".join(line for chunk in made for piece in chunk.pieces for line in piece.lines) == path.read_text("utf-8")
+    assert (corpus.num_documents, corpus.num_split_documents) == (1, 1)
+
+
 def test_a_donor_gives_random_sentences_only(vocab):
     maker = InstanceMaker(vocab, InstanceOptions(max_seq_length=32, max_predictions_per_seq=2))
     pieces = [Piece(4, ["w001 w002 w003"] * 50, False)]
@@ -505,6 +515,8 @@ def test_what_is_printed(tmp_path, text, vocab_file, capsys):
 def test_wrong_inputs_are_user_errors(tmp_path, text, vocab_file):
     empty = tmp_path / "empty.txt"
     empty.write_text("\n \n\n")
+    lonely = write_text(tmp_path / "lonely.txt", [["w001 w002"]])
+    invisible = write_text(tmp_path / "invisible.txt", [["\u200b", "\x07"]])
     latin = tmp_path / "latin.txt"
     latin.write_bytes("fine\nfine\ncafé\n".encode("latin-1"))
     poor = tmp_path / "poor.txt"
@@ -515,6 +527,8 @@ def test_wrong_inputs_are_user_errors(tmp_path, text, vocab_file):
     cases = [
         ((tmp_path / "absent", out, vocab_file), "--input_file: .*absent: no such file"),
         ((empty, out, vocab_file), "--input_file: no instance can be made of 0 sentences in 1 files"),
+        ((lonely, out, vocab_file), "--input_file: no instance can be made of 1 sentences"),
+        ((invisible, out, vocab_file), "--input_file: no instance can be made of 0 sentences"),
         ((latin, out, vocab_file), r"latin\.txt, line 3: byte 0xe9 is not UTF-8"),
         ((text, out, tmp_path / "no_vocab"), "vocabulary .*no_vocab cannot be read: No such file"),
         ((text, out, poor), "nothing but special tokens"),

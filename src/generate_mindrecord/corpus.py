@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from src.errors import UserError
 
-MAX_LINE_CHARACTERS = 1 << 22  # a longer line is read in parts, so that a file without line ends needs no more memory
+MAX_LINE_CHARACTERS = 1 << 22  # a longer line is read in parts, so that a file without line ends does no harm
 
 _ARTICLE_BEGIN = re.compile(r'<doc\s+id="[^"]*".*>$')
 _TITLE = re.compile(r'\btitle="([^"]*)"')
@@ -70,7 +70,8 @@ class Corpus:
 
     Args:
         files: UTF-8 text files.
-        chunk_characters: size of a chunk. A document of more than a quarter of it is split into pieces of that size.
+        chunk_characters: size of a chunk at most. A document of more than a quarter of it is split into pieces of that
+            size, if need be in the middle of a line.
     """
 
     def __init__(self, files: list[Path], chunk_characters: int) -> None:
@@ -106,15 +107,17 @@ class Corpus:
         return other if len(documents) == 1 and other is not None and other.document not in documents else None
 
     def _pieces(self) -> Iterator[Piece]:
+        limit = self.chunk_characters // 4
         lines, size, parts = [], 0, 0
         for line, is_article in self._paragraphs():
-            if line:
-                if size >= self.chunk_characters // 4:
+            for begin in range(0, len(line), limit):  # only a line that is larger than a piece gives several parts
+                part = line[begin:begin + limit]
+                if lines and size + len(part) > limit:
                     yield Piece(self.num_documents, lines, is_article)
                     lines, size, parts = [], 0, parts + 1
-                lines.append(line)
-                size += len(line)
-            elif lines:
+                lines.append(part)
+                size += len(part)
+            if not line and lines:
                 yield Piece(self.num_documents, lines, is_article)
                 self.num_documents += 1
                 self.num_split_documents += parts > 0

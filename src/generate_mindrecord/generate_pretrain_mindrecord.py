@@ -64,17 +64,20 @@ def generate(options: InstanceOptions, input_file: str, output_file: str, vocab_
     started = time.monotonic()
     if num_workers is not None and num_workers < 1:
         raise UserError(f"--num_workers is {num_workers}, expected at least 1")
-    if schema_file is not None and dataset_format != "tfrecord":
-        raise UserError("--schema_file describes TFRecord files; it needs --dataset_format tfrecord")
+    if schema_file is not None:
+        if dataset_format != "tfrecord":
+            raise UserError("--schema_file describes TFRecord files; it needs --dataset_format tfrecord")
+        make_output_dir(Path(schema_file).parent, "--schema_file")
     files = find_input_files(input_file)
     outputs = _find_outputs(output_file, files)
     vocab = Vocabulary.from_file(vocab_file)
     duplicates = max(options.dupe_factor, MAX_DUPLICATES_OF_FULL_CHUNK)
     corpus = Corpus(files, CHUNK_CHARACTERS * MAX_DUPLICATES_OF_FULL_CHUNK // duplicates)
     if num_workers is None:
-        num_workers = min(len(os.sched_getaffinity(0)), 1 + corpus.size // BYTES_WORTH_A_WORKER)
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        num_workers = min(cores, 1 + corpus.size // BYTES_WORTH_A_WORKER)
     columns = pretrain_columns(options.max_seq_length, options.max_predictions_per_seq)
-    print(f"reading {len(files)} file{'s'[:len(files) > 1]}, {corpus.size / 1e6:.1f} MB", flush=True)
+    print(f"reading {corpus.size / 1e6:.1f} MB, number of files: {len(files)}", flush=True)
 
     instances = sentences = without_random = 0
     with ExitStack() as stack:
