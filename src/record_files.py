@@ -1,4 +1,4 @@
-"""Record files of either format: writing them, and what a file says about itself.
+"""Writing record files of either format; `src/mindrecord.py` and `src/tfrecord.py` read them.
 
 A schema is `{column: (dtype, length)}`, dtype "int32" or "float32"; every record holds `length` values of each column.
 """
@@ -10,14 +10,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
 
 import numpy as np
 
 from src.errors import UserError
 from src.files import atomic_files, atomic_write
-from src.mindrecord import MindRecordFile
-from src.tfrecord import Columns, TFRecordFile, encode_tfrecords
+from src.tfrecord import Columns, encode_tfrecords
 
 DATASET_FORMATS = ("mindrecord", "tfrecord")
 
@@ -39,9 +37,6 @@ def pretrain_columns(max_seq_length: int, max_predictions_per_seq: int) -> dict[
         "masked_lm_ids": ("int32", P),
         "masked_lm_weights": ("float32", P),
     }
-
-
-PRETRAIN_COLUMNS = tuple(pretrain_columns(1, 1))
 
 
 def check_dataset_format(dataset_format: str) -> None:
@@ -197,23 +192,3 @@ def write_schema_json(path: str | Path, columns: Columns, num_rows: int) -> None
     }
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(schema, indent=4) + "\n", encoding="utf-8")
-
-
-# ---------------------------------------------------------------- what a file holds
-
-class RecordInfo(NamedTuple):
-    """What a record file holds; the lengths of the columns are those of its first record."""
-
-    columns: dict[str, tuple[str, int]]
-    num_rows: int
-
-
-def record_info(path: str | Path, dataset_format: str) -> RecordInfo:
-    """Columns and number of records of a file, after checking that it is whole and in the stated format.
-
-    Raises:
-        UserError: the file is missing, empty, truncated, or in another format.
-    """
-    check_dataset_format(dataset_format)
-    file = MindRecordFile(path) if dataset_format == "mindrecord" else TFRecordFile(path)
-    return RecordInfo(file.columns(), len(file))
