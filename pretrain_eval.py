@@ -5,11 +5,10 @@
 
 from src.bert_for_pre_training import BertPretrainEval
 from src.checkpoint import load_weights
-from src.dataset import EvaluationBatches
 from src.errors import UserError, run_script
-from src.model_utils.config import load_config, select_network
+from src.model_utils.config import load_config
 from src.model_utils.device_adapter import set_up_device
-from src.pretraining import bert_config_of, evaluate, limits_of, open_pretrain_records
+from src.pretraining import bert_config_of, evaluate, evaluation_batches
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
@@ -19,11 +18,9 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         raise UserError("eval_ckpt is not set; give the checkpoint to evaluate, --eval_ckpt /path/checkpoint.ckpt")
     device = set_up_device(config)
     bert_config = bert_config_of(config, device.target)
-    records = open_pretrain_records(config, bert_config, "eval_data_dir")
+    batches = evaluation_batches(config, bert_config)
     network = BertPretrainEval(bert_config)
     print(load_weights(network, config.eval_ckpt), flush=True)
-    _, batch_size = select_network(config)
-    batches = EvaluationBatches(records, min(batch_size, records.num_rows), limits=limits_of(bert_config))
     score = evaluate(network, batches)
     print("\n".join(score.lines()))
     return score.results()

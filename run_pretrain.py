@@ -5,41 +5,29 @@
 Options, their meaning and their defaults: `python run_pretrain.py --help` and pretrain_config.yaml.
 """
 
-import math
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
-from mindspore import Tensor, nn
-from mindspore.train import Callback
+from mindspore import nn
 
-from src.bert_for_pre_training import BertNetworkWithLoss, BertPretrainEval, initialize_parameters
+from src.bert_for_pre_training import BertNetworkWithLoss, initialize_parameters
 from src.bert_model import BertConfig
-from src.callbacks import (
-    LogLines,
-    LossPlot,
-    MetricsFile,
-    Periodic,
-    ProgressBar,
-    RunPlan,
-    StepReporter,
-    StopOnDivergence,
-)
-from src.checkpoint import Checkpoint, find_newest, load_checkpoint_path, restore_training, save_training_checkpoint
-from src.dataset import BatchStream, EvaluationBatches
+from src.callbacks import Callback, Checkpoints, Periodic, ProgressBar, RunPlan, StopOnDivergence, print_log_line
+from src.dataset import BatchStream
 from src.errors import UserError, run_script
 from src.files import make_output_dir
+from src.metrics_file import LossPlot, MetricsFile
 from src.model_utils.config import Config, load_config, select_network
 from src.model_utils.device_adapter import DeviceInfo, set_up_device
 from src.optimizer import create_optimizer
-from src.pretraining import bert_config_of, evaluate, limits_of, open_pretrain_records
+from src.pretraining import TrainingEvaluation, bert_config_of, limits_of, open_pretrain_records
 from src.record_readers import Records
 from src.train_step import LossScale, TrainStep
-from src.training import train
+from src.training import starting_step, train
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Build network, optimizer and data from the configuration, then train."""
+    """Build data, network and optimizer from the configuration, then train."""
     config = load_config("Pre-train BERT or BERT-NEZHA.", "pretrain_config.yaml", argv)
     device = set_up_device(config)
     bert_config = bert_config_of(config, device.target)
@@ -47,31 +35,27 @@ def main(argv: list[str] | None = None) -> None:
     output_dir = make_output_dir(config.save_checkpoint_path or ".", "save_checkpoint_path")
     total_steps, samples_per_step = run_length(config, device, records)
 
-    network = BertNetworkWithLoss(bert_config, is_training=True)
-    initialize_parameters(network, bert_config.initializer_range, config.seed)
-    optimizer = create_optimizer(config.optimizer, network, config[config.optimizer], total_steps)
-    step_cell = TrainStep(
-        network, optimizer,
-        loss_scale=LossScale(config.loss_scale_value, config.scale_factor, config.scale_window)
-        if config.enable_lossscale == "true" else None,
-        accumulation_steps=config.accumulation_steps,
-        clip_norm=config.max_grad_norm if config.enable_global_norm == "true" else None,
-        grad_reducer=nn.DistributedGradReducer(optimizer.parameters) if device.rank_size > 1 else None,
-        allreduce_post_accumulation=config.allreduce_post_accumulation == "true",
-        seed=config.seed * device.rank_size + device.rank)  # ranks drop different elements
-
+    step_cell = build_training_step(config, bert_config, device, total_steps)
     recipe = run_recipe(config, records, samples_per_step)
-    start_step = starting_step(config, step_cell, output_dir, recipe)
+    start_step = starting_step(step_cell, output_dir, config.resume == "true", config.load_checkpoint_path, recipe)
     plan = RunPlan(start_step, total_steps, samples_per_step, records.num_rows)
+    if start_step >= total_steps:
+        print(f"nothing left to do: {start_step} of {total_steps} steps are done", flush=True)
+        return
+
     stream = BatchStream(
         records, select_network(config)[1], total_steps, start_step=start_step, seed=config.seed,
         shuffle=config.do_shuffle == "true", accumulation_steps=config.accumulation_steps,
         bucket_list=config.bucket_list, rank=device.rank, rank_size=device.rank_size, limits=limits_of(bert_config))
-    callbacks = [StepReporter(plan, optimizer), StopOnDivergence(output_dir)]
+    callbacks = [StopOnDivergence(output_dir)]
     if device.rank == 0:
         callbacks += reports(config, bert_config, step_cell, plan, output_dir, recipe)
     sink_steps = config.data_sink_steps if config.enable_data_sink == "true" and device.target != "CPU" else 0
-    train(step_cell, stream, callbacks, sink_steps)
+    try:
+        train(step_cell, stream, plan, callbacks, sink_steps)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"interrupted; with --resume true the same command goes on from the newest checkpoint "
+                                f"in {output_dir}") from None
 
 
 def run_length(config: Config, device: DeviceInfo, records: Records) -> tuple[int, int]:
@@ -87,6 +71,22 @@ def run_length(config: Config, device: DeviceInfo, records: Records) -> tuple[in
     return total_steps, samples_per_step
 
 
+def build_training_step(config: Config, bert_config: BertConfig, device: DeviceInfo, total_steps: int) -> TrainStep:
+    """The network with its initial weights, its optimizer, and the step that trains it."""
+    network = BertNetworkWithLoss(bert_config, is_training=True)
+    initialize_parameters(network, bert_config.initializer_range, config.seed)
+    optimizer = create_optimizer(config.optimizer, network, config[config.optimizer], total_steps)
+    return TrainStep(
+        network, optimizer,
+        loss_scale=LossScale(config.loss_scale_value, config.scale_factor, config.scale_window)
+        if config.enable_lossscale == "true" else None,
+        accumulation_steps=config.accumulation_steps,
+        clip_norm=config.max_grad_norm if config.enable_global_norm == "true" else None,
+        grad_reducer=nn.DistributedGradReducer(optimizer.parameters) if device.rank_size > 1 else None,
+        allreduce_post_accumulation=config.allreduce_post_accumulation == "true",
+        seed=config.seed * device.rank_size + device.rank)  # ranks drop different elements
+
+
 def run_recipe(config: Config, records: Records, samples_per_step: int) -> dict:
     """What a resumed run must share with the one it continues, for its losses to be the same digits."""
     recipe = {key: config[key] for key in ("seed", "do_shuffle", "accumulation_steps", "train_steps", "epoch_size")}
@@ -94,62 +94,22 @@ def run_recipe(config: Config, records: Records, samples_per_step: int) -> dict:
                      "bucket_list": list(config.bucket_list), config.optimizer: config[config.optimizer].to_dict()}
 
 
-def starting_step(config: Config, step_cell: TrainStep, output_dir: Path, recipe: dict) -> int:
-    """Load what the configuration asks for; return the number of optimizer steps that are done already."""
-    found = find_newest(output_dir) if config.resume == "true" else None
-    if found:
-        restore_training(step_cell, found)
-    elif config.load_checkpoint_path:
-        found = load_checkpoint_path(config.load_checkpoint_path, step_cell)
-    if not isinstance(found, Checkpoint):
-        if found:
-            print(found, flush=True)  # weights alone: what was loaded and what not
-        return 0
-    print(f"resumed from {found.path} after step {found.step}", flush=True)
-    changed = [f"{key} {found.metadata.get(key)} -> {value}" for key, value in recipe.items()
-               if found.metadata.get(key) != value]
-    if changed:
-        print(f"continues differently from the run that saved it: {', '.join(changed)}", file=sys.stderr, flush=True)
-    return found.step
-
-
 def reports(config: Config, bert_config: BertConfig, step_cell: TrainStep, plan: RunPlan, output_dir: Path,
             recipe: dict) -> list[Callback]:
-    """What rank 0 does around the steps: it reports, evaluates and saves."""
+    """What rank 0 does around the steps: it reports, saves and evaluates."""
     metrics = MetricsFile(config.metrics_file or output_dir / "metrics.jsonl", plan)
     callbacks = [metrics]
     if sys.stderr.isatty():
         callbacks.append(ProgressBar(plan, "pre-training"))
-    if not sys.stdout.isatty():
-        callbacks.append(LogLines(config.log_steps))
-    if config.train_with_eval == "true":
-        callbacks.append(Periodic(evaluation_action(config, bert_config, step_cell, metrics),
-                                  config.save_checkpoint_steps, plan.start_step))
+    if not (sys.stderr.isatty() and sys.stdout.isatty()):  # on one terminal the bar says it all
+        callbacks.append(Periodic(print_log_line, config.log_steps, plan.start_step))
     if config.enable_save_ckpt == "true":
-        def save(step: int) -> None:
-            epoch = max(1, math.ceil(plan.epochs_at(step)))
-            save_training_checkpoint(output_dir, epoch, step, step_cell, recipe, config.save_checkpoint_num)
-        callbacks.append(Periodic(save, config.save_checkpoint_steps, plan.start_step))
-    callbacks.append(LossPlot(metrics.path, config.plot_file or output_dir / "loss.png"))
-    return callbacks
-
-
-def evaluation_action(config: Config, bert_config: BertConfig, step_cell: TrainStep,
-                      metrics: MetricsFile) -> Callable[[int], None]:
-    """An action that evaluates the weights of the moment, prints the scores and adds them to the metrics file."""
-    records = open_pretrain_records(config, bert_config, "eval_data_dir")
-    batch_size = min(select_network(config)[1], records.num_rows)
-    batches = EvaluationBatches(records, batch_size, limits=limits_of(bert_config))
-    network = BertPretrainEval(bert_config)
-    targets = {parameter.name: parameter for parameter in network.get_parameters()}
-
-    def act(step: int) -> None:
-        for parameter in step_cell.network.get_parameters():
-            targets[parameter.name].set_data(Tensor(parameter.asnumpy()))
-        score = evaluate(network, batches)
-        print("\n".join(score.lines()), flush=True)
-        metrics.write(step, **score.results())
-    return act
+        callbacks.append(Checkpoints(output_dir, step_cell, plan, config.save_checkpoint_steps,
+                                     config.save_checkpoint_num, recipe))
+    if config.train_with_eval == "true":
+        evaluation = TrainingEvaluation(config, bert_config, step_cell, metrics)
+        callbacks.append(Periodic(evaluation.run, config.save_checkpoint_steps, plan.start_step))
+    return [*callbacks, LossPlot(metrics.path, config.plot_file or output_dir / "loss.png")]
 
 
 if __name__ == "__main__":

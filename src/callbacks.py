@@ -1,23 +1,22 @@
-"""What happens around the optimizer steps: log lines, progress, metrics, evaluation, checkpoints, the loss plot.
+"""What happens around the optimizer steps: log lines, progress, evaluation, checkpoints, the end of a diverged run.
 
-MindSpore calls every callback after each step (with data sink: after each `data_sink_steps` steps). The first one in
-the list, `StepReporter`, turns what the step cell returned into numbers once; the others read its `StepReport`.
+`src/training.py` calls every callback after each step (with data sink: after each `data_sink_steps` steps) with a
+`StepReport`, the step in numbers, which `StepMeter` makes of what the step cell returned.
 """
 
-import json
 import math
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
-from mindspore.train import Callback, RunContext
+from mindspore import Tensor, nn
+from tqdm import tqdm
 
+from src.checkpoint import list_checkpoints, remove_old_checkpoints, save_training_checkpoint
 from src.errors import UserError
-from src.files import atomic_write
 from src.optimizer import Optimizer
 
 RATE_WINDOW = 20  # steps over which samples/s is averaged: long enough to be steady, short enough to show a slow-down
@@ -74,8 +73,8 @@ def format_duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{seconds:02d}"
 
 
-class StepReporter(Callback):
-    """Turn each step's outputs (loss, overflow, loss scale) into a `StepReport`. Must stand first in the list."""
+class StepMeter:
+    """Turn what the step cell returned (loss, overflow, loss scale) into a `StepReport`, and measure the rate."""
 
     def __init__(self, plan: RunPlan, optimizer: Optimizer) -> None:
         """The optimizer knows its learning rate; steps that overflowed did not count for its schedule."""
@@ -84,16 +83,14 @@ class StepReporter(Callback):
         # (step, time) of steps that ended; the first interval is behind the first step, so compilation does not count
         self.finished: deque[tuple[int, float]] = deque(maxlen=RATE_WINDOW)
 
-    def on_train_step_end(self, run_context: RunContext) -> None:
-        """Read the outputs and measure the rate."""
-        params = run_context.original_args()
-        loss, overflow, loss_scale = (output.asnumpy() for output in params.net_outputs)
-        step = self.plan.start_step + params.cur_step_num
+    def report(self, step: int, outputs: Sequence[Tensor]) -> StepReport:
+        """Read the outputs of step `step`, counted from 1, as soon as it ended."""
+        loss, overflow, loss_scale = (output.asnumpy() for output in outputs)
         self.finished.append((step, time.monotonic()))
         rate = self._samples_per_second()
         left = (self.plan.total_steps - step) * self.plan.samples_per_step
-        params.report = StepReport(step, self.plan.epochs_at(step), float(loss), bool(overflow), float(loss_scale),
-                                   self._learning_rate(), rate, left / rate if rate else math.inf)
+        return StepReport(step, self.plan.epochs_at(step), float(loss), bool(overflow), float(loss_scale),
+                          self._learning_rate(), rate, left / rate if rate else math.inf)
 
     def _learning_rate(self) -> float:
         updates = int(self.optimizer.global_step.asnumpy())
@@ -104,32 +101,28 @@ class StepReporter(Callback):
         return (last_step - first_step) * self.plan.samples_per_step / (end - start) if end > start else 0.0
 
 
-class StepCallback(Callback):
-    """A callback that sees each step as numbers: override `on_step` and, if needed, `on_end`."""
+class Callback:
+    """What wants to see the steps overrides some of these."""
 
-    def on_train_step_end(self, run_context: RunContext) -> None:
-        """Hand the step's report on."""
-        self.on_step(run_context.original_args().report)
-
-    def on_train_end(self, run_context: RunContext) -> None:
-        """Hand the end of the run on, unless no step was run."""
-        if "report" in run_context.original_args():
-            self.on_end(run_context.original_args().report)
+    def on_begin(self) -> None:
+        """Before the first optimizer step."""
 
     def on_step(self, report: StepReport) -> None:
         """After each optimizer step."""
 
     def on_end(self, last: StepReport) -> None:
-        """After the last optimizer step."""
+        """After the last optimizer step of a run that went well."""
+
+    def close(self) -> None:
+        """At the very end, also of a run that went wrong."""
 
 
-class StopOnDivergence(StepCallback):
-    """End the run when the loss is no longer a number, before anything of it is saved."""
+class StopOnDivergence(Callback):
+    """End the run when the loss is no longer a number, before anything of it is saved. Must stand first in the list."""
 
-    def __init__(self, checkpoint_directory: str | Path | None) -> None:
-        """`checkpoint_directory` is only named in the message."""
-        self.advice = (f"the last good checkpoint is the newest in {checkpoint_directory}; " if checkpoint_directory
-                       else "")
+    def __init__(self, checkpoint_directory: str | Path) -> None:
+        """The directory is where the message tells the user to go on from."""
+        self.directory = checkpoint_directory
 
     def on_step(self, report: StepReport) -> None:
         """Raise when the loss is no number, or when gradients overflow with no loss scale left to lower."""
@@ -139,36 +132,15 @@ class StopOnDivergence(StepCallback):
             found = "the gradients are no longer finite"
         else:
             return
+        # A checkpoint of the step before holds the weights that led to this.
+        good = [found.path for found in list_checkpoints(self.directory) if found.step < report.step - 1]
+        advice = f"go on from {good[0]}, the last good checkpoint, with load_checkpoint_path" if good else "start again"
         raise UserError(f"step {report.step}: {found} (learning rate {report.learning_rate:.3g}, loss scale "
-                        f"{report.loss_scale:g}); training stopped; {self.advice}"
-                        f"lower learning_rate or raise warmup_steps and resume from there")
+                        f"{report.loss_scale:g}), training stopped; lower learning_rate or raise warmup_steps, and "
+                        f"{advice}")
 
 
-class LogLines(StepCallback):
-    """Print one line every `every` steps, and at the last one."""
-
-    def __init__(self, every: int, stream: TextIO | None = None) -> None:
-        """The stream is standard output unless given."""
-        self.every = every
-        self.stream = stream or sys.stdout
-        self.printed_step = 0
-
-    def on_step(self, report: StepReport) -> None:
-        """Print if it is time to."""
-        if report.step - self.printed_step >= self.every:
-            self._print(report)
-
-    def on_end(self, last: StepReport) -> None:
-        """Print the last step, whatever the rhythm."""
-        if last.step != self.printed_step:
-            self._print(last)
-
-    def _print(self, report: StepReport) -> None:
-        print(report.log_line(), file=self.stream, flush=True)
-        self.printed_step = report.step
-
-
-class ProgressBar(StepCallback):
+class ProgressBar(Callback):
     """A bar with loss, samples/s and time left; made for a terminal, where it stands in for the log lines."""
 
     def __init__(self, plan: RunPlan, description: str) -> None:
@@ -177,135 +149,90 @@ class ProgressBar(StepCallback):
         self.description = description
         self.bar = None
 
-    def on_train_begin(self, run_context: RunContext) -> None:
+    def on_begin(self) -> None:
         """Say what the user waits for."""
         print(f"{self.description}: compiling the training graph ...", file=sys.stderr, flush=True)
 
     def on_step(self, report: StepReport) -> None:
         """Move the bar."""
         if self.bar is None:
-            from tqdm import tqdm
             self.bar = tqdm(total=self.plan.total_steps, initial=self.plan.start_step, desc=self.description,
                             unit="step", dynamic_ncols=True, smoothing=0.05)
         self.bar.set_postfix_str(f"loss {report.loss:.4f}, {report.samples_per_second:.1f} samples/s", refresh=False)
         self.bar.update(report.step - self.bar.n)
 
-    def on_end(self, last: StepReport) -> None:
-        """Leave the finished bar on the screen."""
+    def close(self) -> None:
+        """Leave the bar on the screen, and what follows on a new line."""
         if self.bar is not None:
             self.bar.close()
 
 
-class MetricsFile(StepCallback):
-    """Append a JSON line for every step to `path`; other callbacks may add lines with `write`.
+class Periodic(Callback):
+    """Call `action(report)` at each multiple of `every` steps and at the end of the run: log lines, evaluation.
 
-    A resumed run first drops the lines behind its starting step, so that the file tells one history.
+    With data sink, the first report behind a multiple stands for it.
     """
 
-    def __init__(self, path: str | Path, plan: RunPlan) -> None:
-        """Open the file, keeping the history up to the plan's first step."""
-        self.path = Path(path)
-        history = [line for line in read_metrics(self.path) if line["step"] <= plan.start_step]
-        with atomic_write(self.path) as temporary:
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in history), encoding="utf-8")
-        self.file = self.path.open("a", encoding="utf-8", buffering=1)  # a line is in the file as soon as it is written
-
-    def write(self, step: int, **values: float) -> None:
-        """Append one line of numbers that belong to `step`."""
-        self.file.write(json.dumps({"step": step, **values}) + "\n")
-
-    def on_step(self, report: StepReport) -> None:
-        """Append the step's line. Digits are those of the float32 loss, so that two runs can be compared exactly."""
-        self.write(report.step, epoch=round(report.epochs, 6), loss=report.loss, overflow=report.overflow,
-                   loss_scale=report.loss_scale, learning_rate=report.learning_rate,
-                   samples_per_second=round(report.samples_per_second, 2))
-
-    def on_end(self, last: StepReport) -> None:
-        """Close the file."""
-        self.file.close()
-
-
-def read_metrics(path: str | Path) -> list[dict]:
-    """The lines of a metrics file, without a last one that a killed process left unfinished."""
-    path = Path(path)
-    if not path.exists():
-        return []
-    lines = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(keepends=True), 1):
-        if not line.endswith("\n"):
-            break
-        try:
-            lines.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}, line {number}: not a JSON line of a metrics file; move the file away") from error
-    return lines
-
-
-def plot_metrics(metrics_path: str | Path, plot_path: str | Path, smoothing: int = 50) -> None:
-    """Draw the loss of each step, its running mean over `smoothing` steps, and the evaluation scores."""
-    import matplotlib
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    lines = read_metrics(metrics_path)
-    steps, losses = zip(*[(line["step"], line["loss"]) for line in lines if "loss" in line], strict=True)
-    figure, axis = pyplot.subplots(figsize=(8, 4.5), dpi=120, layout="constrained")
-    axis.plot(steps, losses, color="tab:blue", alpha=0.25, linewidth=0.8)
-    axis.plot(steps, _running_mean(losses, smoothing), color="tab:blue", label=f"training loss (mean of {smoothing})")
-    axis.set(xlabel="optimizer step", ylabel="loss")
-    scores = [(line["step"], line["masked_lm_accuracy"]) for line in lines if "masked_lm_accuracy" in line]
-    if scores:
-        right = axis.twinx()
-        right.plot(*zip(*scores, strict=True), "o-", color="tab:orange", label="masked-LM accuracy (evaluation)")
-        right.set(ylabel="accuracy", ylim=(0, None))
-        right.legend(loc="upper center")
-    axis.legend(loc="upper right")
-    with atomic_write(plot_path) as temporary:
-        figure.savefig(temporary, format="png")
-    pyplot.close(figure)
-
-
-def _running_mean(values: Iterable[float], window: int) -> list[float]:
-    recent: deque[float] = deque(maxlen=window)
-    means = []
-    for value in values:
-        recent.append(value)
-        means.append(sum(recent) / len(recent))
-    return means
-
-
-class LossPlot(StepCallback):
-    """Draw the metrics file at the end of the run. Must stand behind the `MetricsFile`, which it reads."""
-
-    def __init__(self, metrics_path: str | Path, plot_path: str | Path) -> None:
-        """The plot is a PNG file."""
-        self.metrics_path = metrics_path
-        self.plot_path = Path(plot_path)
-
-    def on_end(self, last: StepReport) -> None:
-        """Draw it."""
-        plot_metrics(self.metrics_path, self.plot_path)
-
-
-class Periodic(StepCallback):
-    """Call `action(step)` every `every` steps and at the end of the run: checkpoints, evaluation."""
-
-    def __init__(self, action: Callable[[int], None], every: int, last_step: int) -> None:
-        """`last_step` is where the run starts: the action is taken to have been done there."""
+    def __init__(self, action: Callable[[StepReport], None], every: int, start_step: int = 0) -> None:
+        """The action is taken to have been done at `start_step`, where the run starts."""
         self.action = action
         self.every = every
-        self.done_step = last_step
+        self.done_step = start_step
 
     def on_step(self, report: StepReport) -> None:
-        """Act at each multiple of `every`; with data sink, at the first report behind it."""
+        """Act if it is time to."""
         if report.step // self.every > self.done_step // self.every:
-            self._act(report.step)
+            self._act(report)
 
     def on_end(self, last: StepReport) -> None:
         """Act on the final state too."""
         if last.step != self.done_step:
-            self._act(last.step)
+            self._act(last)
 
-    def _act(self, step: int) -> None:
-        self.action(step)
-        self.done_step = step
+    def _act(self, report: StepReport) -> None:
+        self.action(report)
+        self.done_step = report.step
+
+
+def print_log_line(report: StepReport) -> None:
+    """Print the step for `grep epoch`, at once."""
+    print(report.log_line(), flush=True)
+
+
+class Checkpoints(Periodic):
+    """Save the training at each multiple of `every` steps and at the end; keep the `keep` newest good checkpoints.
+
+    A checkpoint is good when the next step finds a finite loss with its weights. Until then one more is kept, so that
+    a run that diverges right behind a save has something to go back to.
+    """
+
+    def __init__(self, directory: Path, train_step_cell: nn.Cell, plan: RunPlan, every: int, keep: int,
+                 metadata: dict) -> None:
+        """`metadata` goes into every checkpoint."""
+        super().__init__(self._save, every, plan.start_step)
+        self.directory = directory
+        self.train_step_cell = train_step_cell
+        self.plan = plan
+        self.keep = keep
+        self.metadata = metadata
+        self.unproven = False
+
+    def on_step(self, report: StepReport) -> None:
+        """Remove what a step with a finite loss made superfluous, then save if it is time to."""
+        if self.unproven:
+            self._prune(report)
+        super().on_step(report)
+
+    def on_end(self, last: StepReport) -> None:
+        """Save the final state, which no step can prove."""
+        super().on_end(last)
+        self._prune(last)
+
+    def _save(self, report: StepReport) -> None:
+        epoch = max(1, math.ceil(report.epochs))
+        save_training_checkpoint(self.directory, epoch, report.step, self.train_step_cell, self.metadata, self.keep + 1)
+        self.unproven = True
+
+    def _prune(self, report: StepReport) -> None:
+        remove_old_checkpoints(self.directory, report.step, self.keep)
+        self.unproven = False

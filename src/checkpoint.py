@@ -89,17 +89,22 @@ def save_training_checkpoint(directory: str | Path, epoch: int, step: int, train
             "format_version": FORMAT_VERSION,
             "epoch": epoch,
             "step": step,
-            "serial": 1 + max((found.serial for found in _readable(directory, prefix)), default=0),
+            "serial": 1 + max((found.serial for found in list_checkpoints(directory, prefix)), default=0),
             "versions": {"mindspore": ms.__version__, "numpy": np.__version__},
             "metadata": metadata,
         })
-        older = [found for found in _readable(directory, prefix) if found.step <= step]
-        for found in older[keep:]:
-            _remove(found.path)
+        remove_old_checkpoints(directory, step, keep, prefix)
     except OSError as error:
         raise UserError(f"cannot save a checkpoint in {directory}: {error.strerror or error}; free space or give "
                         f"another save_checkpoint_path") from error
     return path
+
+
+def remove_old_checkpoints(directory: str | Path, step: int, keep: int, prefix: str = PREFIX) -> None:
+    """Remove all but the `keep` newest complete checkpoints up to `step`."""
+    older = [found for found in list_checkpoints(directory, prefix) if found.step <= step]
+    for found in older[keep:]:
+        _remove(found.path)
 
 
 def remove_leftovers(directory: str | Path, prefix: str = PREFIX) -> None:
@@ -212,10 +217,10 @@ def _has_state(path: Path) -> bool:
         return False
 
 
-def _readable(directory: Path, prefix: str) -> list[Checkpoint]:
+def list_checkpoints(directory: str | Path, prefix: str = PREFIX) -> list[Checkpoint]:
     """Checkpoints whose manifest is sound and whose files have the right sizes, the newest first."""
     found = []
-    for manifest in directory.glob(f"{prefix}-*{_MANIFEST}"):
+    for manifest in Path(directory).glob(f"{prefix}-*{_MANIFEST}"):
         try:
             found.append(_read_manifest(_sibling(manifest, _CKPT)))
         except TornCheckpointError:

@@ -1,35 +1,103 @@
-"""Run optimizer steps: the stream of batches, the step cell and the callbacks under MindSpore's `Model.train`."""
+"""The training loop: start or go on, take a batch, run a step, tell the callbacks."""
 
 import math
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
-from mindspore import nn
-from mindspore.train import Callback, Model
+from mindspore import Tensor, nn
+from mindspore.train import Callback as MindSporeCallback
+from mindspore.train import Model, RunContext
 
+from src.callbacks import Callback, RunPlan, StepMeter, StepReport
+from src.checkpoint import Checkpoint, find_newest, load_checkpoint_path, restore_training
 from src.dataset import BatchStream, create_dataset, user_errors_of
 
+Outputs = Sequence[Tensor]  # (loss, overflow, loss scale) of a step
 
-def train(step_cell: nn.Cell, stream: BatchStream, callbacks: Sequence[Callback], sink_steps: int = 0) -> None:
+
+def starting_step(step_cell: nn.Cell, output_dir: Path, resume: bool, checkpoint_path: str,
+                  recipe: Mapping[str, object]) -> int:
+    """Load what the user asks for and say what it was; return the number of optimizer steps that are done already.
+
+    Args:
+        step_cell: the cell that a training's checkpoint restores; of a checkpoint without training state it takes the
+            weights, and its training starts at step 0.
+        output_dir: where the run's own checkpoints are.
+        resume: go on from the newest of them, if there is one; it wins over `checkpoint_path`.
+        checkpoint_path: file or directory to start from; "" for none.
+        recipe: what the run shares with the one it continues, for the same digits; differences are named.
+
+    Raises:
+        UserError: the checkpoint cannot be read or does not fit.
+    """
+    found = find_newest(output_dir) if resume else None
+    if found:
+        restore_training(step_cell, found)
+    elif checkpoint_path:
+        found = load_checkpoint_path(checkpoint_path, step_cell)
+    if not isinstance(found, Checkpoint):
+        if found:
+            print(found, flush=True)  # weights alone: what was loaded and what not
+        return 0
+    print(f"resumed from {found.path} after step {found.step}", flush=True)
+    changed = [f"{key} {found.metadata.get(key)} -> {value}" for key, value in recipe.items()
+               if found.metadata.get(key) != value]
+    if changed:
+        print(f"continues differently from the run that saved it: {', '.join(changed)}", file=sys.stderr, flush=True)
+    return found.step
+
+
+def train(step_cell: nn.Cell, stream: BatchStream, plan: RunPlan, callbacks: Sequence[Callback],
+          sink_steps: int = 0) -> None:
     """Run every step that is left in the stream.
 
     Args:
-        step_cell: takes a step's batch and returns (loss, overflow, loss scale).
+        step_cell: takes a step's batch and returns (loss, overflow, loss scale); has an `optimizer`.
         stream: yields one batch per optimizer step.
-        callbacks: called after every step, or after every `sink_steps` steps.
+        plan: the steps that the stream is for.
+        callbacks: told of every step, or of every `sink_steps`-th; closed at the end, whatever ended the run.
         sink_steps: steps that the device takes from its queue before it returns to the host (Ascend and GPU only);
-            0 hands over every batch from the host. Lowered to a divisor of the steps that are left.
+            0 hands over every batch from the host.
 
     Raises:
-        UserError: a record does not fit the network, or the loss diverged.
+        UserError: a record does not fit the network, or a callback stopped the run.
     """
-    steps = len(stream)
-    if not steps:
-        return
-    model = Model(step_cell)
-    with user_errors_of(stream):
+    meter = StepMeter(plan, step_cell.optimizer)
+    last: StepReport | None = None
+
+    def tell(steps_of_run: int, outputs: Outputs) -> None:
+        nonlocal last
+        last = meter.report(plan.start_step + steps_of_run, outputs)
+        for callback in callbacks:
+            callback.on_step(last)
+
+    try:
+        for callback in callbacks:
+            callback.on_begin()
         if sink_steps:
-            sink_steps = math.gcd(steps, sink_steps)
-            model.train(steps // sink_steps, create_dataset(stream), list(callbacks), dataset_sink_mode=True,
-                        sink_size=sink_steps)
+            _run_from_device_queue(step_cell, stream, tell, sink_steps)
         else:
-            model.train(1, create_dataset(stream), list(callbacks), dataset_sink_mode=False)
+            for number, columns in enumerate(stream, start=1):
+                tell(number, step_cell(*map(Tensor, columns)))
+        for callback in callbacks:
+            if last is not None:
+                callback.on_end(last)
+    finally:
+        for callback in callbacks:
+            callback.close()
+
+
+def _run_from_device_queue(step_cell: nn.Cell, stream: BatchStream, tell: Callable[[int, Outputs], None],
+                           sink_steps: int) -> None:
+    """Let MindSpore feed the device's queue; `sink_steps` is lowered to a divisor of the steps that are left."""
+    class Tell(MindSporeCallback):
+        def on_train_step_end(self, run_context: RunContext) -> None:
+            arguments = run_context.original_args()
+            tell(arguments.cur_step_num, arguments.net_outputs)
+
+    if len(stream):
+        sink_steps = math.gcd(len(stream), sink_steps)
+        with user_errors_of(stream):
+            Model(step_cell).train(len(stream) // sink_steps, create_dataset(stream), [Tell()],
+                                   dataset_sink_mode=True, sink_size=sink_steps)

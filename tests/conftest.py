@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from toy_pretraining import toy_batch, write_records
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +15,12 @@ def shared_data() -> Path:
     if not directory.is_dir():
         pytest.skip(f"real data absent (no directory {directory}; BERT_TEST_DATA names another)")
     return directory
+
+
+@pytest.fixture(scope="session")
+def toy_records(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the same 100 toy records in `mindrecord/` and in `tfrecord/` (there with schema.json)."""
+    root = tmp_path_factory.mktemp("records")
+    for dataset_format in ("mindrecord", "tfrecord"):
+        write_records(root / dataset_format, toy_batch(100), dataset_format)
+    return root
