@@ -1,6 +1,7 @@
 import json
 import os
 import random
+import resource
 import signal
 import stat
 import subprocess
@@ -139,6 +140,24 @@ def test_directory_that_cannot_be_written(tmp_path, name):
     (tmp_path / "file").write_text("x")
     with pytest.raises(UserError, match="cannot save a checkpoint in"):
         save(tmp_path / name, 1)
+
+
+@pytest.mark.parametrize("room", [100, 300])  # too little for the .ckpt, for the .state.safetensors
+def test_full_disk_leaves_the_old_checkpoint(tmp_path, room):
+    save(tmp_path, 1)
+    before = names(tmp_path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+    try:
+        with pytest.raises(UserError) as caught:
+            save(tmp_path, 2, keep=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+    assert "File too large" in str(caught.value)
+    assert names(tmp_path) == before
+    assert cp.find_newest(tmp_path).step == 1
 
 
 # ---------------------------------------------------------------- which one is the newest, which ones stay
