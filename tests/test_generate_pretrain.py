@@ -574,37 +574,28 @@ def test_an_error_late_in_the_text_leaves_nothing(tmp_path, vocab_file, small_ch
     assert list(out.iterdir()) == []
 
 
-def fail_at_chunk_2(maker, chunk):
-    if chunk.number == 2:
-        raise MemoryError("told to fail")
-    return InstanceMaker.make(maker, chunk)
-
-
-def die_at_chunk_2(maker, chunk):
-    if chunk.number == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return InstanceMaker.make(maker, chunk)
-
-
 class _FailingMaker(InstanceMaker):
-    make = fail_at_chunk_2
+    def make(self, chunk):
+        if chunk.number == 2:
+            raise MemoryError("told to fail")
+        return super().make(chunk)
 
 
 class _DyingMaker(InstanceMaker):
-    make = die_at_chunk_2
+    def make(self, chunk):
+        if chunk.number == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().make(chunk)
 
 
-def work_with(maker_class, connection, *args):
-    generator.InstanceMaker = maker_class
-    generator._work(connection, *args)
+def fail_in_worker(connection):
+    generator.InstanceMaker = _FailingMaker  # in the worker's process, where nobody else is
+    generator._work(connection)
 
 
-def fail_in_worker(*args):
-    work_with(_FailingMaker, *args)
-
-
-def die_in_worker(*args):
-    work_with(_DyingMaker, *args)
+def die_in_worker(connection):
+    generator.InstanceMaker = _DyingMaker
+    generator._work(connection)
 
 
 @pytest.mark.parametrize(("work", "error", "message"), [

@@ -10,6 +10,7 @@ import html
 import json
 import re
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -150,9 +151,14 @@ class Corpus:
         bytes_before = self.bytes_read
         try:
             with file.open(encoding="utf-8-sig") as text:
-                while line := text.readline(MAX_LINE_CHARACTERS):
-                    self.bytes_read = bytes_before + text.buffer.tell()
+                for number in count():
+                    if number % 256 == 0:  # asking after each line would take as long as reading it
+                        self.bytes_read = bytes_before + text.buffer.tell()
+                    line = text.readline(MAX_LINE_CHARACTERS)
+                    if not line:
+                        break
                     yield line.strip()
+                self.bytes_read = bytes_before + text.buffer.tell()
         except UnicodeDecodeError:
             raise _not_utf8(file) from None
         except OSError as error:

@@ -148,10 +148,15 @@ def _make_in_order(chunks: Iterable[Chunk], vocab: Vocabulary, options: Instance
         return
     workers, busy = [], deque()
     try:
+        for _ in range(num_workers):
+            workers.append(_Worker())
+        for worker in workers:  # all are starting by now; sending waits until the worker can receive
+            worker.send((vocab, options))
+        idle = deque(workers)
         for chunk in chunks:
             finished = None
-            if len(workers) < num_workers:
-                workers.append(worker := _Worker(vocab, options))
+            if idle:
+                worker = idle.popleft()
             else:
                 worker, bytes_read = busy.popleft()
                 finished = bytes_read, worker.receive()
@@ -169,17 +174,18 @@ def _make_in_order(chunks: Iterable[Chunk], vocab: Vocabulary, options: Instance
 class _Worker:
     """A process that makes instances of the chunks it is sent."""
 
-    def __init__(self, vocab: Vocabulary, options: InstanceOptions) -> None:
+    def __init__(self) -> None:
         # Not forked: MindSpore's threads run in this process, and a fork would copy their locks as they are.
         context = multiprocessing.get_context("spawn")
         self._connection, other_end = context.Pipe()
-        self._process = context.Process(target=_work, args=(other_end, vocab, options), daemon=True)
+        self._process = context.Process(target=_work, args=(other_end,), daemon=True)
         self._process.start()
         other_end.close()  # the worker has the only one now, so that its death is noticed here, and ours there
 
-    def send(self, chunk: Chunk) -> None:
+    def send(self, message: object) -> None:
+        """First the vocabulary and the options, then chunks."""
         with self._deadly():
-            self._connection.send(chunk)
+            self._connection.send(message)
 
     def receive(self) -> Instances:
         with self._deadly():
@@ -203,10 +209,10 @@ class _Worker:
         self._process.join()
 
 
-def _work(connection: Connection, vocab: Vocabulary, options: InstanceOptions) -> None:
+def _work(connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent stops this one
-    maker = InstanceMaker(vocab, options)
     with suppress(EOFError, OSError):  # the parent is gone
+        maker = InstanceMaker(*connection.recv())
         while True:
             chunk = connection.recv()
             try:
