@@ -62,6 +62,8 @@ class Optimizer(nn.Cell):
         super().__init__(auto_prefix=False)
         self.parameters = ParameterTuple(parameters)
         self.learning_rate = learning_rate
+        # A `for` over the weights would nest a graph for each and pass the compiler's depth limit at 200 of them.
+        self.hyper_map = ops.HyperMap()
         self.decays = tuple(weight_decay if is_decayed(parameter.name) else 0.0 for parameter in parameters)
         self.global_step = Parameter(Tensor(0, ms.int32), name="global_step", requires_grad=False)
 
@@ -100,12 +102,17 @@ class AdamWeightDecay(Optimizer):
             beta1_power, beta2_power = ops.pow(self.beta1, update), ops.pow(self.beta2, update)
             # The kernel adds eps to sqrt(v), AdamW to the corrected sqrt(v / (1 - beta2_power)).
             eps = self.eps * ops.sqrt(1.0 - beta2_power)
-        for weight, m, v, decay, gradient in zip(self.parameters, self.first_moments, self.second_moments,
-                                                 self.decays, gradients):
-            if decay > 0.0:
-                self.shrink(weight, learning_rate * decay, weight)
-            self.adam(weight, m, v, beta1_power, beta2_power, learning_rate, self.beta1, self.beta2, eps, gradient)
+        update_one = ops.partial(self.update_one, learning_rate, beta1_power, beta2_power, eps)
+        self.hyper_map(update_one, self.parameters, self.first_moments, self.second_moments, self.decays, gradients)
         return ops.assign_add(self.global_step, 1)
+
+    def update_one(self, learning_rate: Tensor, beta1_power: Tensor, beta2_power: Tensor, eps: float | Tensor,
+                   weight: Parameter, m: Parameter, v: Parameter, decay: float, gradient: Tensor) -> bool:
+        """Update one weight and its moments."""
+        if decay > 0.0:
+            self.shrink(weight, learning_rate * decay, weight)
+        self.adam(weight, m, v, beta1_power, beta2_power, learning_rate, self.beta1, self.beta2, eps, gradient)
+        return True
 
 
 class Lamb(Optimizer):
@@ -128,20 +135,25 @@ class Lamb(Optimizer):
         update = self.global_step.astype(ms.float32) + 1.0
         m_correction = 1.0 / (1.0 - ops.pow(self.beta1, update))
         v_correction = 1.0 / (1.0 - ops.pow(self.beta2, update))
-        for weight, m, v, decay, gradient in zip(self.parameters, self.first_moments, self.second_moments,
-                                                 self.decays, gradients):
-            new_m = self.beta1 * m + (1.0 - self.beta1) * gradient
-            new_v = self.beta2 * v + (1.0 - self.beta2) * gradient * gradient
-            direction = new_m * m_correction / (ops.sqrt(new_v * v_correction) + self.eps)
-            if decay > 0.0:
-                direction = direction + decay * weight
-            weight_norm, direction_norm = ops.sqrt(squared_norm(weight)), ops.sqrt(squared_norm(direction))
-            both = ops.logical_and(weight_norm > 0.0, direction_norm > 0.0)
-            ratio = ops.select(both, weight_norm / direction_norm, ops.ones_like(weight_norm))
-            ops.assign(m, new_m)
-            ops.assign(v, new_v)
-            ops.assign_sub(weight, learning_rate * ratio * direction)
+        update_one = ops.partial(self.update_one, learning_rate, m_correction, v_correction)
+        self.hyper_map(update_one, self.parameters, self.first_moments, self.second_moments, self.decays, gradients)
         return ops.assign_add(self.global_step, 1)
+
+    def update_one(self, learning_rate: Tensor, m_correction: Tensor, v_correction: Tensor,
+                   weight: Parameter, m: Parameter, v: Parameter, decay: float, gradient: Tensor) -> bool:
+        """Update one weight and its moments."""
+        new_m = self.beta1 * m + (1.0 - self.beta1) * gradient
+        new_v = self.beta2 * v + (1.0 - self.beta2) * gradient * gradient
+        direction = new_m * m_correction / (ops.sqrt(new_v * v_correction) + self.eps)
+        if decay > 0.0:
+            direction = direction + decay * weight
+        weight_norm, direction_norm = ops.sqrt(squared_norm(weight)), ops.sqrt(squared_norm(direction))
+        both = ops.logical_and(weight_norm > 0.0, direction_norm > 0.0)
+        ratio = ops.select(both, weight_norm / direction_norm, ops.ones_like(weight_norm))
+        ops.assign(m, new_m)
+        ops.assign(v, new_v)
+        ops.assign_sub(weight, learning_rate * ratio * direction)
+        return True
 
 
 class Momentum(Optimizer):
@@ -156,9 +168,13 @@ class Momentum(Optimizer):
     def construct(self, gradients: tuple[Tensor, ...]) -> Tensor:
         """Apply one update; return the number of updates made, int32 []."""
         learning_rate = self.learning_rate(self.global_step)
-        for weight, velocity, gradient in zip(self.parameters, self.velocities, gradients):
-            self.apply_momentum(weight, velocity, learning_rate, gradient, self.momentum)
+        self.hyper_map(ops.partial(self.update_one, learning_rate), self.parameters, self.velocities, gradients)
         return ops.assign_add(self.global_step, 1)
+
+    def update_one(self, learning_rate: Tensor, weight: Parameter, velocity: Parameter, gradient: Tensor) -> bool:
+        """Update one weight and its velocity."""
+        self.apply_momentum(weight, velocity, learning_rate, gradient, self.momentum)
+        return True
 
 
 def squared_norm(x: Tensor) -> Tensor:

@@ -99,8 +99,7 @@ class TrainStep(nn.Cell):
         for column in columns:
             stacked += (column.reshape((count, -1) + column.shape[1:]),)  # [count, B, ...]
         ops.assign(self.total_loss, ops.zeros_like(self.total_loss))
-        for total in self.totals:
-            ops.assign(total, ops.zeros_like(total))
+        self.hyper_map(_reset, self.totals)
         index = ops.zeros((), ms.int32)
         while index < count:
             micro_batch = ()
@@ -108,16 +107,13 @@ class TrainStep(nn.Cell):
                 micro_batch += (column[index],)
             loss, gradients = self.loss_and_gradients(micro_batch, scale / count)
             ops.assign_add(self.total_loss, loss / count)
-            for total, gradient in zip(self.totals, gradients):
-                ops.assign_add(total, gradient)
+            self.hyper_map(_add_to, self.totals, gradients)
             index = index + 1
         return self.total_loss * 1.0, self.totals
 
     def update(self, gradients: tuple[Tensor, ...], scale: Tensor) -> Tensor:
         """Unscale, clip and apply the gradients unless one is not finite; return whether one was not."""
-        squares = ops.zeros((), ms.float32)
-        for gradient in gradients:
-            squares = squares + squared_norm(gradient)
+        squares = ops.addn(self.hyper_map(squared_norm, gradients))
         overflow = ops.logical_not(ops.isfinite(squares))
         if overflow:
             self.after_overflow(scale)
@@ -145,6 +141,16 @@ class TrainStep(nn.Cell):
         if self.dynamic_scale:
             ops.assign(self.loss_scale, ops.maximum(scale / self.scale_rule.factor, 1.0))
             ops.assign(self.good_steps, ops.zeros_like(self.good_steps))
+
+
+def _reset(total: Parameter) -> bool:
+    ops.assign(total, ops.zeros_like(total))
+    return True
+
+
+def _add_to(total: Parameter, gradient: Tensor) -> bool:
+    ops.assign_add(total, gradient)
+    return True
 
 
 def _multiply(factor: Tensor, gradient: Tensor) -> Tensor:
