@@ -632,7 +632,11 @@ def test_the_command_line(tmp_path, vocab_file):
     assert wrong.stderr.startswith("error: vocabulary absent") and wrong.stderr.count("\n") == 1
 
 
-def test_ctrl_c_leaves_nothing(tmp_path, vocab_file):
+@pytest.mark.parametrize("stop", [
+    lambda process: os.killpg(process.pid, signal.SIGINT),  # Ctrl-C in a terminal: the workers get it too
+    lambda process: process.terminate(),
+])
+def test_stopping_it_leaves_nothing(tmp_path, vocab_file, stop):
     text = write_text(tmp_path / "text.txt", make_documents(9000))
     out = tmp_path / "out"
     process = subprocess.Popen([sys.executable, SCRIPT, "--input_file", text, "--output_file", out / "a.tfrecord",
@@ -642,7 +646,7 @@ def test_ctrl_c_leaves_nothing(tmp_path, vocab_file):
     deadline = time.monotonic() + 60
     while not any(file.stat().st_size for file in out.glob(".*")) and time.monotonic() < deadline:
         time.sleep(0.02)  # until something has been written
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
+    stop(process)
     _, stderr = process.communicate(timeout=60)
     assert (process.returncode, stderr) == (130, "interrupted\n")
     assert list(out.iterdir()) == []

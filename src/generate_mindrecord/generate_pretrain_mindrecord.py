@@ -274,4 +274,5 @@ def main(argv: Sequence[str] | None = None) -> Summary:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # when a scheduler stops the run, clean up as on Ctrl-C
     run_script(main)
