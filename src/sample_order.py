@@ -75,14 +75,12 @@ class SampleOrder:
             for rows in blocks[0][start:stop]:
                 yield Step(rows, None)
             return
-        # A step is due at the place in the epoch's order where its last row stands; leftovers of smaller buckets
-        # stand behind the rows of their new bucket, hence the running maximum.
-        place = np.empty(self.num_rows, np.int64)
+        place = np.empty(self.num_rows, np.int64)  # of each row in the epoch's order
         place[self._permutation(epoch)] = np.arange(self.num_rows)
-        due = np.concatenate([np.maximum.accumulate(place[block[:, -1]]) for block in blocks])
+        due = place[np.concatenate([block[:, -1] for block in blocks])]  # a step's last row is taken at this place
         bucket = np.repeat(np.arange(len(blocks)), [len(block) for block in blocks])
         number = np.concatenate([np.arange(len(block)) for block in blocks])
-        for i in np.lexsort((number, bucket, due))[start:stop]:
+        for i in np.argsort(due)[start:stop]:
             yield Step(blocks[bucket[i]][number[i]], self._buckets[bucket[i]])
 
     def _permutation(self, epoch: int) -> np.ndarray:

@@ -280,12 +280,16 @@ def test_sigkill_at_any_moment_leaves_a_consistent_checkpoint(tmp_path):
     assert len(names(tmp_path)) == 3
 
 
-def test_every_order_of_events_in_a_save_is_safe(tmp_path, monkeypatch, capsys):
-    """Stop the save before each of its renames and removals in turn, as a kill would, and look for the newest."""
+def consistent(checkpoint):
+    cell = Step()
+    metadata = cp.restore_training(cell, checkpoint)
+    return same(cell.values(), Step().fill(metadata["content"]).values())
+
+
+@pytest.mark.parametrize("same_step", [False, True])
+def test_a_save_may_end_before_any_of_its_renames_and_removals(tmp_path, monkeypatch, capsys, same_step):
     class Killed(BaseException):
         pass
-
-    count = 0
 
     def counted(method):
         def call(self, *args, **kwargs):
@@ -296,27 +300,32 @@ def test_every_order_of_events_in_a_save_is_safe(tmp_path, monkeypatch, capsys):
             return method(self, *args, **kwargs)
         return call
 
-    save(tmp_path, 1, keep=1)
-    step, stop_at = 1, 1
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", counted(Path.replace))
-        patch.setattr(Path, "unlink", counted(Path.unlink))
-        patch.setattr(cp.tempfile.TemporaryDirectory, "cleanup", lambda self: None)
-        while True:
-            count, step = 0, step + 1
+    count, stop_at, last_event = 0, None, 0
+    save(tmp_path, 1, content=1, seed=1)
+    monkeypatch.setattr(Path, "replace", counted(Path.replace))
+    monkeypatch.setattr(Path, "unlink", counted(Path.unlink))
+    monkeypatch.setattr(cp.tempfile.TemporaryDirectory, "cleanup", lambda self: None)
+    killed = True
+    while killed:
+        last_event += 1
+        step, content = (2 if same_step else 10 + last_event), 10 + last_event
+        if same_step:  # there is a whole one to replace
+            stop_at = None
+            save(tmp_path, step, keep=2, content=2, seed=2)
+        count, stop_at = 0, last_event
+        try:
+            save(tmp_path, step, keep=2, content=content, seed=content)
+            killed = False
+        except Killed:
+            pass
+        assert consistent(cp.find_newest(tmp_path))
+        assert all(map(consistent, cp.list_checkpoints(tmp_path)))
+        for path in tmp_path.glob("*.ckpt"):  # none may pass for a file of weights alone
             try:
-                save(tmp_path, step, keep=1)
-                break
-            except Killed:
-                found = cp.find_newest(tmp_path)
-                cell = Step()
-                assert cp.restore_training(cell, found) == {"position": found.step}
-                assert same(cell.values(), Step().fill(found.step).values())
-                assert found.step in (step - 1, step)
-                if found.step == step - 1:
-                    step -= 1
-            stop_at += 1
-    assert stop_at > 6
+                assert consistent(cp.open_checkpoint(path))
+            except UserError as error:
+                assert "is damaged" in str(error)
+    assert last_event > 4
     capsys.readouterr()
 
 

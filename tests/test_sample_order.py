@@ -87,6 +87,9 @@ def test_order_is_pinned():
     steps = SampleOrder(10, 5, seed=7).steps(0, 4)
     assert [step.rows.tolist() for step in steps] == [
         [8, 0, 7, 1, 3], [6, 2, 4, 5, 9], [9, 0, 8, 6, 7], [1, 3, 4, 2, 5]]
+    steps = SampleOrder(10, 3, seed=7, buckets=(4, 9), lengths=np.arange(10)).steps(0, 6)
+    assert [(step.bucket, step.rows.tolist()) for step in steps] == [
+        (4, [0, 1, 3]), (9, [8, 7, 6]), (9, [5, 9, 2]), (9, [4, 9, 8]), (4, [0, 1, 3]), (9, [6, 7, 5])]
 
 
 def test_without_shuffling_the_files_order_repeats():
