@@ -409,13 +409,9 @@ def read_weights(path: str | Path) -> dict[str, np.ndarray]:
     if path.suffix not in (_CKPT, ".safetensors"):
         raise UserError(f"{path} is not a checkpoint by its name; give a .ckpt or .safetensors file")
     try:
-        if path.suffix == ".safetensors":
-            with safetensors.safe_open(path, "np") as file:
-                names = file.keys()
-                values = {name: file.get_tensor(name) for name in names}
-        else:
-            with _quiet_mindspore():
-                values = {name: value.asnumpy() for name, value in ms.load_checkpoint(str(path)).items()}
+        with _quiet_mindspore():
+            values = {name: value.asnumpy()
+                      for name, value in ms.load_checkpoint(str(path), format=path.suffix[1:]).items()}
     except OSError as error:
         raise UserError(f"cannot read the checkpoint {path}: {error.strerror or error}") from error
     except Exception as error:  # damaged bytes lead the parsers into errors of any kind

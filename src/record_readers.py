@@ -91,6 +91,8 @@ def open_records(path: str | Path, dataset_format: str, columns: ColumnTypes, *,
     """
     check_dataset_format(dataset_format)
     open_file = MindRecordFile if dataset_format == "mindrecord" else TFRecordFile
+    if not str(path):
+        raise UserError(f"{option} is not set; give the directory of the {dataset_format} files")
     readers = [open_file(file) for file in _find_files(Path(path), dataset_format, option)]
     readers = [reader for reader in readers if len(reader)]
     if not readers:
@@ -109,8 +111,6 @@ def open_records(path: str | Path, dataset_format: str, columns: ColumnTypes, *,
 # ---------------------------------------------------------------- finding the files
 
 def _find_files(path: Path, dataset_format: str, option: str) -> list[Path]:
-    if not str(path) or str(path) == ".":
-        raise UserError(f"{option} is not set; give the directory of the {dataset_format} files")
     if path.is_file():
         return [path]
     if not path.is_dir():

@@ -377,6 +377,16 @@ def test_report_has_all_four_classes_and_counts_optimizer_leftovers(tmp_path, en
     ]
 
 
+def test_bfloat16_weights(tmp_path, ending):
+    path = tmp_path / f"half{ending}"
+    ms.save_checkpoint([{"name": "dense.bias", "data": ms.Tensor([1.5, -2, 3], ms.bfloat16)}], str(path),
+                       format=ending[1:])
+    network = Inner()
+    assert cp.load_weights(network, path).loaded == ["dense.bias"]
+    assert network.dense.bias.asnumpy().tolist() == [1.5, -2, 3]
+    assert network.dense.bias.dtype == ms.float32
+
+
 def weights(prefix=""):
     return {prefix + "embedding_table": np.ones((4, 3), np.float32),
             prefix + "dense.weight": np.ones((3, 3), np.float32),
