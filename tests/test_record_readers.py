@@ -188,6 +188,17 @@ def test_damaged_record(copy, dataset_format):
         assert str(path) in str(error)
 
 
+def test_flipped_bit_of_a_tfrecord(directories, tmp_path):
+    copy = shutil.copytree(directories["tfrecord"], tmp_path / "copy")
+    content = bytearray((copy / "part9.tfrecord").read_bytes())
+    content[-10] ^= 1  # in a value of the last record
+    (copy / "part9.tfrecord").write_bytes(content)
+    records = open_records(copy, "tfrecord", PRETRAIN_TYPES)
+    records.read(np.arange(12))
+    message = told(records.read, np.arange(9, 15))
+    assert message.startswith(f"{copy / 'part9.tfrecord'}: record 2: damaged data")
+
+
 @pytest.mark.parametrize("change, words", [
     (lambda schema: schema["columns"].pop("input_ids"), "has no column input_ids"),
     (lambda schema: schema["columns"]["input_ids"].update(shape=[32]), "says int64 [32] for column input_ids, but"),
