@@ -78,7 +78,7 @@ def build_training_step(config: Config, bert_config: BertConfig, device: DeviceI
     optimizer = create_optimizer(config.optimizer, network, config[config.optimizer], total_steps)
     return TrainStep(
         network, optimizer,
-        loss_scale=LossScale(config.loss_scale_value, config.scale_factor, config.scale_window)
+        loss_scale=LossScale(float(config.loss_scale_value), config.scale_factor, config.scale_window)
         if config.enable_lossscale == "true" else None,
         accumulation_steps=config.accumulation_steps,
         clip_norm=config.max_grad_norm if config.enable_global_norm == "true" else None,

@@ -117,16 +117,17 @@ class DropoutMasks(nn.Cell):
         kept = random.random((PIECES, PIECE_LENGTH), np.float32)
         pools = {p: Parameter(Tensor((kept >= p).astype(np.float32) / np.float32(1.0 - p)), name=f"dropout_pieces_{p}",
                               requires_grad=False) for p in sorted({cell.p for cell in cells})}
-        self.keys = Parameter(Tensor(np.zeros((max(len(cells), 1), 3), np.int32)), name="dropout_keys",
-                              requires_grad=False)
-        # Any distinct numbers do: `construct` mixes them. Start, stride and jump of each cell.
+        # Start, stride and jump of each cell, in the first call and, by `construct`, in later ones.
+        first = np.random.Generator(np.random.SFC64(seed)).integers(1 << 31, size=(max(len(cells), 1), 3)) | 1
+        self.keys = Parameter(Tensor(first.astype(np.int32)), name="dropout_keys", requires_grad=False)
+        # Any distinct numbers do: `construct` mixes them.
         salts = np.arange(self.keys.size, dtype=np.uint64) * 0x9E3779B1 + seed * 0xC2B2AE35
         self.salts = Tensor(salts.astype(np.uint32).view(np.int32))
         for row, cell in enumerate(cells):
             cell.connect(pools[cell.p], self.keys, row)
 
     def construct(self, number: Tensor) -> Tensor:
-        """Choose the masks of call `number`, int32 []."""
+        """Choose the masks of call `number`, int32 [], counted from 1; call 0 has those of the beginning."""
         x = self.salts + number * -2048144789
         # Two rounds of a multiplicative hash: every bit of `number` and of the salt changes half of the result's bits.
         x = ops.bitwise_xor(x, ops.bitwise_right_shift(x, 16)) * 569420461

@@ -60,6 +60,7 @@ class TrainStep(nn.Cell):
         self.loss_scale = Parameter(Tensor(self.scale_rule.initial, ms.float32), name="loss_scale", requires_grad=False)
         self.good_steps = Parameter(Tensor(0, ms.int32), name="good_steps", requires_grad=False)
         self.attempts = Parameter(Tensor(0, ms.int32), name="attempts", requires_grad=False)
+        self.one = Tensor(1, ms.int32)
         self.dropout_masks = DropoutMasks(network, seed)
         self.hyper_map = ops.HyperMap()
         if accumulation_steps > 1:
@@ -68,7 +69,7 @@ class TrainStep(nn.Cell):
 
     def state(self) -> dict[str, Parameter]:
         """Return what a resumed run needs besides the weights, by name."""
-        own = (self.loss_scale, self.good_steps, self.attempts)
+        own = (self.loss_scale, self.good_steps, self.attempts, self.dropout_masks.keys)
         return self.optimizer.state() | {parameter.name: parameter for parameter in own}
 
     def construct(self, *columns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -85,9 +86,10 @@ class TrainStep(nn.Cell):
 
     def loss_and_gradients(self, columns: tuple[Tensor, ...], scale: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return the loss of one micro-batch and its gradients times `scale`, reduced over the devices if asked for."""
-        self.dropout_masks(ops.assign_add(self.attempts, 1))
         loss = self.network(*columns)
         gradients = self.gradient(self.network, self.weights)(*columns, scale.astype(loss.dtype))
+        # Masks of the next call. Behind the gradients, because the graph reads a Parameter before it assigns to it.
+        self.dropout_masks(ops.assign_add(self.attempts, ops.depend(self.one, gradients)))
         if self.reduce_each:
             gradients = self.reduce(gradients)
         return loss, gradients
