@@ -45,13 +45,17 @@ def pretrain_limits(vocab_size: int, type_vocab_size: int, seq_length: int) -> d
 
 
 def _check(records: Records, rows: np.ndarray, batch: dict[str, np.ndarray], limits: Mapping[str, Limit]) -> None:
-    for name, limit in limits.items():
-        values = batch[name]
-        if values.min() < 0 or values.max() >= limit.bound:
+    for name, values in batch.items():
+        limit = limits.get(name)
+        if limit and (values.min() < 0 or values.max() >= limit.bound):
             row, place = np.argwhere((values < 0) | (values >= limit.bound))[0]
             raise UserError(f"{records.where(int(rows[row]))}: {name} holds {values[row, place]}, expected 0 to "
                             f"{limit.bound - 1} ({limit.reason}); were the records made with another vocabulary or "
                             f"length?")
+        if values.dtype == np.float32 and not np.isfinite(values).all():
+            row, place = np.argwhere(~np.isfinite(values))[0]
+            raise UserError(f"{records.where(int(rows[row]))}: {name} holds {values[row, place]}, expected a finite "
+                            f"number; make the file anew")
 
 
 class BatchStream:

@@ -181,6 +181,7 @@ def test_bucket_list_that_does_not_fit(mindrecords, buckets, words):
     ("segment_ids", 5, 2, "segment_ids holds 2, expected 0 to 1 (type_vocab_size is 2)"),
     ("next_sentence_labels", 0, 5, "next_sentence_labels holds 5"),
     ("masked_lm_positions", 2, S, f"masked_lm_positions holds {S}, expected 0 to {S - 1} (seq_length is {S})"),
+    ("masked_lm_weights", 3, np.nan, "masked_lm_weights holds nan, expected a finite number"),
     ("masked_lm_ids", 1, 12345, f"masked_lm_ids holds 12345, expected 0 to {V - 1} (vocab_size is {V})"),
 ])
 def test_values_out_of_range_are_named(tmp_path, column, place, value, words):

@@ -125,17 +125,30 @@ def test_what_the_header_tells_about_damage(tmp_path):
     assert "renamed from x.mindrecord" in told(MindRecordFile, tmp_path / "y.mindrecord")
 
 
-def test_header_that_lies(tmp_path):
+def test_index_that_does_not_fit(tmp_path):
     path = write(tmp_path / "x.mindrecord", count=90)
-    content = path.read_bytes()
-    (length,) = struct.unpack_from("<Q", content)
-    header = json.loads(content[8:8 + length])
-    for page in header["page"]:
-        page["end_row_id"] += page["end_row_id"] == 90
-    text = json.dumps(header).encode()
-    path.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + len(text):])
-    file = MindRecordFile(path)
-    assert "damaged: 90 records found, the header says 91" in told(file.read, [0], {"ids": ("int32", 13)})
+    index = tmp_path / "x.mindrecord.db"
+    content = index.read_bytes()
+    for bad in (content[:5000], b"no database", b"", write(tmp_path / "y.mindrecord", count=80).with_name(
+            "y.mindrecord.db").read_bytes()):
+        index.write_bytes(bad)
+        message = told(MindRecordFile(path).read, [0], {"ids": ("int32", 13)})
+        assert message.startswith(f"{index}: damaged")
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith("x")) == [path.name, index.name]
+
+
+def test_index_of_a_file_alike_is_noticed(tmp_path):
+    columns = {"ids": ("int32", 13)}
+    one, other = (write(tmp_path / name, ("ids",), count=90) for name in ("x.mindrecord", "y.mindrecord"))
+    file = MindRecordFile(one)
+    whole = file.read(np.arange(90), columns)["ids"]
+    one.with_name("x.mindrecord.db").write_bytes(other.with_name("y.mindrecord.db").read_bytes())
+    file = MindRecordFile(one)
+    for row in range(90):
+        try:
+            assert np.array_equal(file.read([row], columns)["ids"][0], whole[row])
+        except UserError as error:
+            assert str(one) in str(error)
 
 
 def test_damaged_records_are_an_error_or_other_values(tmp_path):
