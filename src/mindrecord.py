@@ -1,9 +1,9 @@
 """MindRecord files, read by record number. Needs no MindSpore.
 
-MindSpore's own reader opens a pipeline for every new order of records, takes five times as long, and brings the whole
+MindSpore's own reader opens a pipeline for every new order of records, is several times slower, and brings the whole
 process down when a record is damaged; hence this one, the counterpart of `src/tfrecord.py`.
 
-Layout (version 3.0, unchanged since 2020): `uint64 length, JSON header`; then pages at `header_size + id * page_size`.
+Layout of version 3.0: `uint64 length, JSON header`; then pages at `header_size + id * page_size`.
 A BLOB page holds a record after another as `uint64 length, data`; the data is a column after another, in the order of
 the header's `blob_fields`, each as `big-endian uint64 size, content` (the size is left out if there is one column).
 Floats are stored plainly. Integers are narrowed: `big-endian uint32 count`, two bits for each value that give its width
@@ -27,6 +27,7 @@ import numpy as np
 from src.errors import UserError
 from src.tfrecord import Columns
 
+_VERSION = "3.0"
 _INTEGERS = {"int32": 4, "int64": 8}
 _FLOATS = {"float32": 4, "float64": 8}
 # Widths of the four values that a byte of two-bit codes describes, the first in the highest bits; [256, 4].
@@ -72,6 +73,9 @@ class MindRecordFile:
         except (struct.error, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"{self.path}: not a MindRecord file: it does not begin with a MindRecord header; check "
                             f"the file and dataset_format") from error
+        if header.get("version") != _VERSION:
+            raise UserError(f"{self.path}: MindRecord of version {header.get('version')}; this program reads version "
+                            f"{_VERSION}, which MindSpore 1.0 and later write: write the file anew")
         self._num_rows = max((end for kind, *_, end in self._pages if kind == "BLOB_DATA"), default=0)
         whole = max((self._place(page) + size for _, page, size, *_ in self._pages), default=0)
         if len(self._map) < whole:

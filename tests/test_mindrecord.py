@@ -125,6 +125,12 @@ def test_what_the_header_tells_about_damage(tmp_path):
     assert "renamed from x.mindrecord" in told(MindRecordFile, tmp_path / "y.mindrecord")
 
 
+def test_other_version(tmp_path):
+    path = write(tmp_path / "x.mindrecord", count=9)
+    path.write_bytes(path.read_bytes().replace(b'"version":"3.0"', b'"version":"9.0"', 1))
+    assert "MindRecord of version 9.0; this program reads version 3.0" in told(MindRecordFile, path)
+
+
 def test_index_that_does_not_fit(tmp_path):
     path = write(tmp_path / "x.mindrecord", count=90)
     index = tmp_path / "x.mindrecord.db"
