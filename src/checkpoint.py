@@ -131,6 +131,7 @@ def _write(directory: Path, stem: str, train_step_cell: ms.nn.Cell, manifest: di
             raise OSError(str(error)) from error
         manifest["files"] = {file.name: {"bytes": file.stat().st_size, "crc32": _crc32(file)}
                              for file in (ckpt, state_file)}
+        manifest = json.loads(json.dumps(manifest))  # as it will be read: all keys are text
         manifest["crc32"] = _json_crc32(manifest)
         manifest_file.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
         for file in (ckpt, state_file):  # the libraries make them 0400 and 0600 whatever the umask

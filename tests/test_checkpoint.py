@@ -85,14 +85,14 @@ def names(directory):
 # ---------------------------------------------------------------- save and restore
 
 def test_restore_brings_back_every_parameter_and_the_metadata(tmp_path):
-    path = save(tmp_path, 7, seed=5, digest="abc")
+    path = save(tmp_path, 7, seed=5, digest="abc", counts={2: 0.1, 10: None})
     assert names(tmp_path) == ["checkpoint_bert-1_7.ckpt", "checkpoint_bert-1_7.json",
                                "checkpoint_bert-1_7.state.safetensors"]
     assert path == tmp_path / "checkpoint_bert-1_7.ckpt"
     step = Step()
     found = cp.find_newest(tmp_path)
     assert (found.path, found.epoch, found.step) == (path, 1, 7)
-    assert cp.restore_training(step, found) == {"position": 7, "digest": "abc"}
+    assert cp.restore_training(step, found) == {"position": 7, "digest": "abc", "counts": {"2": 0.1, "10": None}}
     assert same(step.values(), Step().fill(5).values())
 
 
