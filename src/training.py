@@ -1,7 +1,9 @@
 """The training loop: start or go on, take a batch, run a step, tell the callbacks."""
 
 import math
+import signal
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -68,6 +70,7 @@ def train(step_cell: nn.Cell, stream: BatchStream, plan: RunPlan, callbacks: Seq
 
     def tell(steps_of_run: int, outputs: Outputs) -> None:
         nonlocal last
+        _take_back_interrupt()
         last = meter.report(plan.start_step + steps_of_run, outputs)
         for callback in callbacks:
             callback.on_step(last)
@@ -86,6 +89,13 @@ def train(step_cell: nn.Cell, stream: BatchStream, plan: RunPlan, callbacks: Seq
     finally:
         for callback in callbacks:
             callback.close()
+
+
+def _take_back_interrupt() -> None:
+    """Have Ctrl-C raise KeyboardInterrupt: MindSpore, once it has run a graph, ends the process at it without a word."""
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, handler)
 
 
 def _run_from_device_queue(step_cell: nn.Cell, stream: BatchStream, tell: Callable[[int, Outputs], None],

@@ -14,7 +14,7 @@ PAD, CLS, MASK = 0, 2, 4
 TINY = {
     "device_target": "CPU", "batch_size": 8, "optimizer": "AdamWeightDecay", "AdamWeightDecay.learning_rate": 0.01,
     "AdamWeightDecay.warmup_steps": 4, "base_net_cfg.seq_length": SEQ_LENGTH, "base_net_cfg.vocab_size": VOCAB_SIZE,
-    "base_net_cfg.hidden_size": 16, "base_net_cfg.num_hidden_layers": 2, "base_net_cfg.num_attention_heads": 2,
+    "base_net_cfg.hidden_size": 16, "base_net_cfg.num_hidden_layers": 1, "base_net_cfg.num_attention_heads": 2,
     "base_net_cfg.intermediate_size": 32, "base_net_cfg.max_position_embeddings": 32,
     "base_net_cfg.compute_type": "float32",
 }
