@@ -20,7 +20,13 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     bert_config = bert_config_of(config, device.target)
     batches = evaluation_batches(config, bert_config)
     network = BertPretrainEval(bert_config)
-    print(load_weights(network, config.eval_ckpt), flush=True)
+    report = load_weights(network, config.eval_ckpt)
+    print(report, flush=True)
+    without_weights = [*report.missing, *report.wrong_shape]
+    if without_weights:
+        raise UserError(f"eval_ckpt: {config.eval_ckpt} has no weights for {len(without_weights)} parameters of the "
+                        f"network, such as {without_weights[0]}; give a pre-training checkpoint of a network of the "
+                        f"same sizes")
     score = evaluate(network, batches)
     print("\n".join(score.lines()))
     return score.results()

@@ -371,7 +371,7 @@ def load_weights(network: ms.nn.Cell, path: str | Path) -> LoadReport:
     better: the bare `BertModel` has the names of the pre-training network without `bert.bert.`.
 
     Raises:
-        UserError: the file cannot be read, or nothing in it belongs to the network.
+        UserError: the file cannot be read, nothing in it belongs to the network, or most of it has another shape.
     """
     path = Path(path)
     values = read_weights(path)
@@ -391,7 +391,7 @@ def load_weights(network: ms.nn.Cell, path: str | Path) -> LoadReport:
         else:
             parameter.set_data(ms.Tensor(value, parameter.dtype))
             loaded.append(name)
-    if not loaded:
+    if not loaded or len(wrong_shape) > len(loaded):
         raise UserError(_nothing_fits(path, given, parameters, wrong_shape))
     used = set(source.values())
     unexpected = [name for name in given if name not in used]

@@ -92,7 +92,7 @@ def train(step_cell: nn.Cell, stream: BatchStream, plan: RunPlan, callbacks: Seq
 
 
 def _take_back_interrupt() -> None:
-    """Have Ctrl-C raise KeyboardInterrupt: MindSpore, once it has run a graph, ends the process at it without a word."""
+    """Have Ctrl-C raise KeyboardInterrupt: once MindSpore has run a graph, it would end the process without a word."""
     handler = signal.getsignal(signal.SIGINT)
     if handler is not None and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, handler)

@@ -1,13 +1,18 @@
 """Pre-training from the command line: every option, exact resume, divergence, and what a mistake gives."""
 
+import fcntl
 import os
+import pty
 import re
 import shutil
 import signal
+import struct
 import subprocess
+import sys
+import termios
 import time
 from collections.abc import Callable
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +23,7 @@ import pytest
 from toy_pretraining import TINY, start_script, tiny_options, toy_batch, write_records
 
 import run_pretrain
-from src.callbacks import RunPlan
+from src.callbacks import ProgressBar, RunPlan, print_log_line
 from src.checkpoint import find_newest, open_checkpoint, read_weights
 from src.dataset import BatchStream
 from src.errors import UserError
@@ -32,9 +37,13 @@ LOG_LINE = re.compile(
     r"Tensor\(shape=\[\], dtype=Float32, (?P<scale>\d+)\)\), [\d.]+ samples/s, (\d+:\d\d:\d\d|\?) left")
 
 
+class Printed(StringIO):
+    """What goes to standard output."""
+
+
 def pretrain(output_dir: Path, **options: object) -> str:
     """Run the command in this process; return what it printed."""
-    printed = StringIO()
+    printed = Printed()
     with redirect_stdout(printed):
         run_pretrain.main(tiny_options(save_checkpoint_path=output_dir, **options))
     return printed.getvalue()
@@ -225,6 +234,39 @@ def test_overflow_skips_the_step_and_lowers_the_scale(toy_records: Path, tmp_pat
         assert after["loss_scale"] == before["loss_scale"] / (256 if before["overflow"] else 1)
     assert steps[-1]["learning_rate"] == pytest.approx(0.01 * (1 - (5 - sum(skipped)) / 6)**5)  # updates count
     assert steps[-1]["loss"] < steps[0]["loss"]
+
+
+# ---------------------------------------------------------------- terminal
+
+@pytest.mark.parametrize(("error_is_terminal", "output_is_terminal", "bar", "lines"), [
+    (True, True, True, False), (True, False, True, True), (False, True, False, True), (False, False, False, True)])
+def test_bar_is_for_a_terminal_and_lines_for_everything_else(
+        prepared: Callable, monkeypatch: pytest.MonkeyPatch, error_is_terminal: bool, output_is_terminal: bool,
+        bar: bool, lines: bool) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: error_is_terminal, raising=False)
+    monkeypatch.setattr(Printed, "isatty", lambda self: output_is_terminal)
+    callbacks = prepared(train_steps=1).callbacks
+    assert any(isinstance(callback, ProgressBar) for callback in callbacks) == bar
+    assert any(getattr(callback, "action", None) is print_log_line for callback in callbacks) == lines
+
+
+def test_terminal_shows_a_bar_and_whole_lines_of_scores(toy_records: Path, tmp_path: Path) -> None:
+    terminal, end_of_process = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", 24, 100, 0, 0))
+    argv = tiny_options(data_dir=toy_records / "mindrecord", train_steps=6, train_with_eval="true",
+                        eval_data_dir=toy_records / "mindrecord", save_checkpoint_steps=3)
+    process = start_script("run_pretrain.py", argv, tmp_path, stdout=end_of_process, stderr=end_of_process)
+    os.close(end_of_process)
+    shown = b""
+    with suppress(OSError):  # raised at the end of the terminal
+        while part := os.read(terminal, 4096):
+            shown += part
+    os.close(terminal)
+    assert process.wait(timeout=60) == 0, shown.decode()
+    screen = shown.decode().replace("\r\n", "\n")
+    assert "outputs are" not in screen
+    assert re.search(r"pre-training: 100%\|.*6/6 .*loss \d\.\d{4}, [\d.]+ samples/s", screen)
+    assert len(re.findall(r"(?:^|\r)masked_lm: acc_num .*\)$", screen, re.MULTILINE)) == 2, screen
 
 
 # ---------------------------------------------------------------- exact resume

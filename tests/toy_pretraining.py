@@ -68,5 +68,5 @@ def tiny_options(**options: object) -> list[str]:
 
 def start_script(script: str, argv: list[str], cwd: Path, **arguments: object) -> subprocess.Popen:
     """Start one of the repository's scripts as the user does; output is captured as text."""
-    return subprocess.Popen([sys.executable, str(REPOSITORY / script), *argv], cwd=cwd, text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, **arguments)
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | arguments
+    return subprocess.Popen([sys.executable, str(REPOSITORY / script), *argv], cwd=cwd, text=True, **streams)
