@@ -11,7 +11,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from src.bert_model import BertConfig, BertModel
-from src.layers import Dense, LayerNorm
+from src.layers import BiasAdd, Dense, LayerNorm
 
 CHUNK = 1 << 18  # numbers drawn at a time: 1 MB stays in the cache
 
@@ -26,6 +26,7 @@ class GetMaskedLMOutput(nn.Cell):
         self.layernorm = LayerNorm(config.hidden_size)
         self.output_bias = Parameter(Tensor(np.zeros(config.vocab_size, np.float32)), name="output_bias")
         self.matmul = ops.MatMul(transpose_b=True)
+        self.bias_add = BiasAdd()
 
     def construct(self, hidden: Tensor, embedding_table: Tensor, positions: Tensor) -> Tensor:
         """Map hidden [B,S,H], embedding_table [V,H] and positions int32 [B,P] to float32 logits [B*P,V]."""
@@ -35,7 +36,7 @@ class GetMaskedLMOutput(nn.Cell):
         x = ops.gather(hidden.reshape((-1, width)), rows, 0).astype(self.compute_type)  # [B*P,H]
         x = self.layernorm(self.dense(x))
         logits = self.matmul(x, embedding_table.astype(self.compute_type))  # [B*P,V]
-        return logits.astype(ms.float32) + self.output_bias
+        return self.bias_add(logits.astype(ms.float32), self.output_bias)
 
 
 class GetNextSentenceOutput(nn.Cell):

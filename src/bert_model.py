@@ -16,7 +16,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from src.errors import UserError
-from src.layers import Dense, Dropout, LayerNorm, get_activation
+from src.layers import Dense, Dropout, LayerNorm, Softmax, get_activation
 
 # Where the distance between two tokens is clipped: the published MindSpore checkpoints, and the paper.
 DEFAULT_MAX_RELATIVE_POSITION = {"learned": 16, "sinusoidal": 64}
@@ -181,7 +181,7 @@ class BertAttention(nn.Cell):
         self.query_layer = Dense(config.hidden_size, config.hidden_size)
         self.key_layer = Dense(config.hidden_size, config.hidden_size)
         self.value_layer = Dense(config.hidden_size, config.hidden_size)
-        self.softmax = ops.Softmax(axis=-1)
+        self.softmax = Softmax()
         self.dropout = Dropout(dropout)
         self.scores_of = ops.BatchMatMul(transpose_b=True)
         self.weighted_sum = ops.BatchMatMul()

@@ -10,8 +10,28 @@ from collections.abc import Callable
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
+from mindspore.ops.auto_generate import SigmoidGrad
 
 from src.errors import UserError
+
+
+class BiasAdd(nn.Cell):
+    """Add a bias [C] to rows [R,C].
+
+    On CPU the BiasAdd kernel takes half the time of a broadcast Add, and `_column_sums` a tenth of BiasAddGrad.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.bias_add = ops.BiasAdd()
+
+    def construct(self, rows: Tensor, bias: Tensor) -> Tensor:
+        """Return rows + bias."""
+        return self.bias_add(rows, bias)
+
+    def bprop(self, rows: Tensor, bias: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the gradients of rows and bias."""
+        return dout, _column_sums(dout)
 
 
 class Dense(nn.Cell):
@@ -28,15 +48,51 @@ class Dense(nn.Cell):
         self.weight = Parameter(Tensor(np.zeros((out_channels, in_channels), np.float32)), name="weight")
         self.bias = Parameter(Tensor(np.zeros(out_channels, np.float32)), name="bias")
         self.matmul = ops.MatMul(transpose_b=True)
+        self.bias_add = BiasAdd() if _on_cpu() else ops.BiasAdd()
         self.activation = get_activation(activation) if activation else None
 
     def construct(self, x: Tensor) -> Tensor:
         """Map [..., in_channels] to [..., out_channels]."""
         rows = x.reshape((-1, self.in_channels)) if x.ndim != 2 else x
-        y = self.matmul(rows, self.weight.astype(x.dtype)) + self.bias.astype(x.dtype)
+        y = self.bias_add(self.matmul(rows, self.weight.astype(x.dtype)), self.bias.astype(x.dtype))
         if self.activation is not None:
             y = self.activation(y)
         return y.reshape(x.shape[:-1] + (self.out_channels,)) if x.ndim != 2 else y
+
+
+class Normalize(nn.Cell):
+    """Layer normalisation of rows [R,C] from plain operators, with its own gradient.
+
+    On CPU, forward and backward, it takes half the time of the LayerNorm kernels, which use one core.
+    """
+
+    def __init__(self, epsilon: float):
+        super().__init__()
+        self.epsilon = epsilon
+        self.row_mean = ops.ReduceMean(keep_dims=True)
+        self.bias_add = ops.BiasAdd()
+        self.product = ops.MatMul()
+
+    def construct(self, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+        """Return the rows with zero mean and unit variance, times gamma [C], plus beta [C]."""
+        normal, _ = self.standardize(x)
+        return self.bias_add(normal * gamma, beta)
+
+    def standardize(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the rows with zero mean and unit variance, and one over their deviation [R,1]."""
+        centred = x - self.row_mean(x, 1)
+        inverse = ops.rsqrt(self.row_mean(centred * centred, 1) + self.epsilon)
+        return centred * inverse, inverse
+
+    def bprop(self, x: Tensor, gamma: Tensor, beta: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor, ...]:
+        """Return the gradients of x, gamma and beta."""
+        normal, inverse = self.standardize(x)  # the compiler takes these from the forward pass
+        slopes = dout * normal
+        dnormal = dout * gamma
+        # The row means of dnormal * normal. As a product it needs no further pass over memory.
+        tilt = self.product(slopes, (gamma / x.shape[1]).reshape((-1, 1)))  # [R,1]
+        dx = (dnormal - self.row_mean(dnormal, 1) - normal * tilt) * inverse
+        return dx, _column_sums(slopes), _column_sums(dout)
 
 
 class LayerNorm(nn.Cell):
@@ -44,14 +100,40 @@ class LayerNorm(nn.Cell):
 
     def __init__(self, hidden_size: int, epsilon: float = 1e-12):
         super().__init__()
+        self.hidden_size = hidden_size
         self.gamma = Parameter(Tensor(np.ones(hidden_size, np.float32)), name="gamma")
         self.beta = Parameter(Tensor(np.zeros(hidden_size, np.float32)), name="beta")
-        self.layer_norm = ops.LayerNorm(begin_norm_axis=-1, begin_params_axis=-1, epsilon=epsilon)
+        self.on_cpu = _on_cpu()
+        self.normalize = Normalize(epsilon) if self.on_cpu else ops.LayerNorm(epsilon=epsilon)
 
     def construct(self, x: Tensor) -> Tensor:
         """Normalise x [..., hidden_size]; the sums are in float32 whatever the type of x."""
-        y, _, _ = self.layer_norm(x.astype(ms.float32), self.gamma, self.beta)
-        return y.astype(x.dtype)
+        rows = x.astype(ms.float32).reshape((-1, self.hidden_size))
+        y = self.normalize(rows, self.gamma, self.beta)
+        return (y if self.on_cpu else y[0]).astype(x.dtype).reshape(x.shape)
+
+
+class Softmax(nn.Cell):
+    """Softmax over the last axis.
+
+    With its own gradient, which on CPU sums each row as a product with ones, in a sixth of the time of ReduceSum.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.softmax = ops.Softmax(axis=-1)
+        self.product = ops.MatMul()
+
+    def construct(self, x: Tensor) -> Tensor:
+        """Return exp(x) divided by its sum over the last axis."""
+        return self.softmax(x)
+
+    def bprop(self, x: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor]:
+        """Return the gradient of x."""
+        width = x.shape[-1]
+        rows = (out * dout).reshape((-1, width))
+        sums = self.product(rows, ops.ones((width, 1), x.dtype)).reshape(x.shape[:-1] + (1,))
+        return (out * (dout - sums),)
 
 
 class Dropout(nn.Cell):
@@ -92,7 +174,7 @@ class Dropout(nn.Cell):
         if count > PIECES:  # the walk has come round: go on at another piece
             rounds = ops.arange(-(-count // PIECES)).astype(ms.int32).reshape((-1, 1))
             order = (order + jump * rounds).reshape((-1,))[:count]
-        mask = ops.gather(self.pieces, ops.bitwise_and(order, PIECES - 1), 0)
+        mask = ops.gather(self.pieces, ops.bitwise_and(order, ops.full_like(order, PIECES - 1)), 0)
         return mask.reshape(shape) if size % PIECE_LENGTH == 0 else mask.reshape((-1,))[:size].reshape(shape)
 
 
@@ -141,13 +223,32 @@ def tanh(x: Tensor) -> Tensor:
     return 2.0 * ops.sigmoid(2.0 * x) - 1.0
 
 
-def gelu(x: Tensor) -> Tensor:
+class Gelu(nn.Cell):
     """Gaussian error linear unit in the tanh form of BERT (Hendrycks and Gimpel 2016).
 
-    0.5 x (1 + tanh(u)) is written as x sigmoid(2u), which is faster and, see `tanh`, exact.
+    0.5 x (1 + tanh(u)) is written as x sigmoid(2u), which is faster and, see `tanh`, exact. On CPU this takes an
+    eighth of the time of the GeLU kernels; its own gradient saves 3 of 16 passes over memory.
     """
-    factor = 2.0 * math.sqrt(2.0 / math.pi)
-    return x * ops.sigmoid(x * (factor + factor * 0.044715 * x * x))
+
+    def __init__(self):
+        super().__init__()
+        self.linear = 2.0 * math.sqrt(2.0 / math.pi)
+        self.cubic = self.linear * 0.044715
+        self.sigmoid_grad = SigmoidGrad()
+
+    def construct(self, x: Tensor) -> Tensor:
+        """Return x times its gate."""
+        return x * self.gate(x)
+
+    def gate(self, x: Tensor) -> Tensor:
+        """Return sigmoid(2u), about the normal distribution function."""
+        return ops.sigmoid(x * (self.linear + self.cubic * ops.square(x)))
+
+    def bprop(self, x: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor]:
+        """Return the gradient of x."""
+        gate = self.gate(x)  # the compiler takes it from the forward pass
+        slope = self.linear + 3.0 * self.cubic * ops.square(x)
+        return (dout * (gate + self.sigmoid_grad(gate, x * slope)),)
 
 
 def gelu_erf(x: Tensor) -> Tensor:
@@ -160,17 +261,27 @@ def fast_gelu(x: Tensor) -> Tensor:
     return x * ops.sigmoid(1.702 * x)
 
 
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "gelu": gelu,
-    "gelu_erf": gelu_erf,
-    "fast_gelu": fast_gelu,
-    "relu": ops.relu,
-    "tanh": tanh,
+_ACTIVATIONS = {
+    "gelu": lambda: Gelu() if _on_cpu() else ops.GeLU(),
+    "gelu_erf": lambda: gelu_erf,
+    "fast_gelu": lambda: fast_gelu,
+    "relu": lambda: ops.relu,
+    "tanh": lambda: tanh,
 }
 
 
 def get_activation(name: str) -> Callable[[Tensor], Tensor]:
-    """Return the activation function called `name`."""
+    """Return the activation called `name`, a function or a cell."""
     if name not in _ACTIVATIONS:
         raise UserError(f"hidden_act: unknown activation '{name}'; choose one of {', '.join(sorted(_ACTIVATIONS))}")
-    return _ACTIVATIONS[name]
+    return _ACTIVATIONS[name]()
+
+
+def _on_cpu() -> bool:
+    """Whether operators run on a CPU, where plain ones beat several fused kernels; elsewhere the fused ones win."""
+    return ms.get_context("device_target") == "CPU"
+
+
+def _column_sums(rows: Tensor) -> Tensor:
+    """Sum rows [R,C] to [C]: as a product with ones, on CPU half the time of ReduceSum."""
+    return ops.MatMul()(ops.ones((1, rows.shape[0]), rows.dtype), rows).reshape((-1,))
