@@ -56,7 +56,10 @@ class WarmUpPolynomialDecay(nn.Cell):
 
 
 class Optimizer(nn.Cell):
-    """What the optimizers share: the weights, which of them decay, the schedule and the number of updates made."""
+    """What the optimizers share: the weights, which of them decay, the schedule and the number of updates made.
+
+    An optimizer is called with the gradients and a factor that multiplies all of them, None for 1.
+    """
 
     def __init__(self, parameters: list[Parameter], learning_rate: WarmUpPolynomialDecay, weight_decay: float = 0.0):
         super().__init__(auto_prefix=False)
@@ -93,7 +96,7 @@ class AdamWeightDecay(Optimizer):
         # On CPU 0.6 ms for a million weights; the AdamWeightDecay kernel takes 4 ms and plain operators 5.5 ms.
         self.adam = ops.Adam()
 
-    def construct(self, gradients: tuple[Tensor, ...]) -> Tensor:
+    def construct(self, gradients: tuple[Tensor, ...], factor: Tensor | None = None) -> Tensor:
         """Apply one update; return the number of updates made, int32 []."""
         learning_rate = self.learning_rate(self.global_step)
         update = self.global_step.astype(ms.float32) + 1.0
@@ -102,13 +105,15 @@ class AdamWeightDecay(Optimizer):
             beta1_power, beta2_power = ops.pow(self.beta1, update), ops.pow(self.beta2, update)
             # The kernel adds eps to sqrt(v), AdamW to the corrected sqrt(v / (1 - beta2_power)).
             eps = self.eps * ops.sqrt(1.0 - beta2_power)
-        update_one = ops.partial(self.update_one, learning_rate, beta1_power, beta2_power, eps)
+        update_one = ops.partial(self.update_one, factor, learning_rate, beta1_power, beta2_power, eps)
         self.hyper_map(update_one, self.parameters, self.first_moments, self.second_moments, self.decays, gradients)
         return ops.assign_add(self.global_step, 1)
 
-    def update_one(self, learning_rate: Tensor, beta1_power: Tensor, beta2_power: Tensor, eps: float | Tensor,
-                   weight: Parameter, m: Parameter, v: Parameter, decay: float, gradient: Tensor) -> bool:
+    def update_one(self, factor: Tensor | None, learning_rate: Tensor, beta1_power: Tensor, beta2_power: Tensor,
+                   eps: float | Tensor, weight: Parameter, m: Parameter, v: Parameter, decay: float,
+                   gradient: Tensor) -> bool:
         """Update one weight and its moments."""
+        gradient = _scaled(gradient, factor)
         if decay > 0.0:
             self.shrink(weight, learning_rate * decay, weight)
         self.adam(weight, m, v, beta1_power, beta2_power, learning_rate, self.beta1, self.beta2, eps, gradient)
@@ -129,19 +134,20 @@ class Lamb(Optimizer):
         self.first_moments = self.parameters.clone("lamb_m", init="zeros")
         self.second_moments = self.parameters.clone("lamb_v", init="zeros")
 
-    def construct(self, gradients: tuple[Tensor, ...]) -> Tensor:
+    def construct(self, gradients: tuple[Tensor, ...], factor: Tensor | None = None) -> Tensor:
         """Apply one update; return the number of updates made, int32 []."""
         learning_rate = self.learning_rate(self.global_step)
         update = self.global_step.astype(ms.float32) + 1.0
         m_correction = 1.0 / (1.0 - ops.pow(self.beta1, update))
         v_correction = 1.0 / (1.0 - ops.pow(self.beta2, update))
-        update_one = ops.partial(self.update_one, learning_rate, m_correction, v_correction)
+        update_one = ops.partial(self.update_one, factor, learning_rate, m_correction, v_correction)
         self.hyper_map(update_one, self.parameters, self.first_moments, self.second_moments, self.decays, gradients)
         return ops.assign_add(self.global_step, 1)
 
-    def update_one(self, learning_rate: Tensor, m_correction: Tensor, v_correction: Tensor,
+    def update_one(self, factor: Tensor | None, learning_rate: Tensor, m_correction: Tensor, v_correction: Tensor,
                    weight: Parameter, m: Parameter, v: Parameter, decay: float, gradient: Tensor) -> bool:
         """Update one weight and its moments."""
+        gradient = _scaled(gradient, factor)
         new_m = self.beta1 * m + (1.0 - self.beta1) * gradient
         new_v = self.beta2 * v + (1.0 - self.beta2) * gradient * gradient
         direction = new_m * m_correction / (ops.sqrt(new_v * v_correction) + self.eps)
@@ -165,16 +171,22 @@ class Momentum(Optimizer):
         self.velocities = self.parameters.clone("momentum", init="zeros")
         self.apply_momentum = ops.ApplyMomentum()
 
-    def construct(self, gradients: tuple[Tensor, ...]) -> Tensor:
+    def construct(self, gradients: tuple[Tensor, ...], factor: Tensor | None = None) -> Tensor:
         """Apply one update; return the number of updates made, int32 []."""
         learning_rate = self.learning_rate(self.global_step)
-        self.hyper_map(ops.partial(self.update_one, learning_rate), self.parameters, self.velocities, gradients)
+        update_one = ops.partial(self.update_one, factor, learning_rate)
+        self.hyper_map(update_one, self.parameters, self.velocities, gradients)
         return ops.assign_add(self.global_step, 1)
 
-    def update_one(self, learning_rate: Tensor, weight: Parameter, velocity: Parameter, gradient: Tensor) -> bool:
+    def update_one(self, factor: Tensor | None, learning_rate: Tensor, weight: Parameter, velocity: Parameter,
+                   gradient: Tensor) -> bool:
         """Update one weight and its velocity."""
-        self.apply_momentum(weight, velocity, learning_rate, gradient, self.momentum)
+        self.apply_momentum(weight, velocity, learning_rate, _scaled(gradient, factor), self.momentum)
         return True
+
+
+def _scaled(gradient: Tensor, factor: Tensor | None) -> Tensor:
+    return gradient if factor is None else gradient * factor.astype(gradient.dtype)
 
 
 def squared_norm(x: Tensor) -> Tensor:

@@ -125,13 +125,13 @@ class TrainStep(nn.Cell):
 
     def apply(self, gradients: tuple[Tensor, ...], squares: Tensor, scale: Tensor) -> None:
         """Update the weights; `squares` is the squared norm of the gradients, which are multiplied by `scale`."""
+        factor = None
         if self.clip_norm is not None:
             norm = ops.sqrt(squares) / scale
             factor = self.clip_norm / ops.maximum(norm, self.clip_norm) / scale
-            gradients = self.hyper_map(ops.partial(_multiply, factor), gradients)
         elif self.dynamic_scale:
-            gradients = self.hyper_map(ops.partial(_multiply, 1.0 / scale), gradients)
-        self.optimizer(gradients)
+            factor = 1.0 / scale
+        self.optimizer(gradients, factor)
         if self.dynamic_scale:
             good_steps = self.good_steps + 1
             grows = good_steps >= self.scale_rule.window
@@ -153,7 +153,3 @@ def _reset(total: Parameter) -> bool:
 def _add_to(total: Parameter, gradient: Tensor) -> bool:
     ops.assign_add(total, gradient)
     return True
-
-
-def _multiply(factor: Tensor, gradient: Tensor) -> Tensor:
-    return gradient * factor.astype(gradient.dtype)
