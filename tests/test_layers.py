@@ -1,0 +1,203 @@
+"""Layers forward and backward against float64 NumPy, and the statistics of dropout."""
+
+import math
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor, nn, ops
+
+from src.errors import UserError
+from src.layers import PIECE_LENGTH, PIECES, Dense, Dropout, DropoutMasks, LayerNorm, Softmax, get_activation
+
+
+@pytest.fixture(autouse=True)
+def graph_mode():
+    ms.set_context(mode=ms.GRAPH_MODE)
+
+
+def random_rows(*shape):
+    return np.random.default_rng(5).normal(size=shape)
+
+
+class Gradient(nn.Cell):
+    """The gradients of a network by its input and by its parameters."""
+
+    def __init__(self, network):
+        super().__init__(auto_prefix=False)
+        self.network = network
+        self.weights = ms.ParameterTuple(network.trainable_params())
+        self.gradient = ops.GradOperation(get_all=True, get_by_list=bool(self.weights), sens_param=True)
+
+    def construct(self, x, dy):
+        if self.weights:
+            return self.gradient(self.network, self.weights)(x, dy)
+        return self.gradient(self.network)(x, dy)
+
+
+class Wrapped(nn.Cell):
+    def __init__(self, function):
+        super().__init__(auto_prefix=False)
+        self.function = function
+
+    def construct(self, x):
+        return self.function(x)
+
+
+def numeric_gradient(function, x, dy):
+    """Central differences in float64 of sum(function(x) * dy)."""
+    gradient = np.empty_like(x)
+    for index in np.ndindex(*x.shape):
+        shift = np.zeros_like(x)
+        shift[index] = 1e-5
+        gradient[index] = np.sum((function(x + shift) - function(x - shift)) * dy) / 2e-5
+    return gradient
+
+
+def check(network, x, reference):
+    """Compare output, input gradient and parameter gradients; `reference(x, *parameters)` works in float64."""
+    parameters = [parameter.asnumpy().astype(np.float64) for parameter in network.trainable_params()]
+    y = reference(x, *parameters)
+    dy = random_rows(*y.shape)
+    found = network(Tensor(x.astype(np.float32))).asnumpy()
+    np.testing.assert_allclose(found, y, rtol=2e-6, atol=2e-6)
+    gradients = Gradient(network)(Tensor(x.astype(np.float32)), Tensor(dy.astype(np.float32)))
+    by_input, by_weights = gradients if parameters else (gradients, ())
+    arguments = [x, *parameters]
+    for place, gradient in enumerate([by_input[0], *by_weights]):
+        def of_one(value, place=place):
+            return reference(*arguments[:place], value, *arguments[place + 1:])
+        wanted = numeric_gradient(of_one, arguments[place], dy)
+        np.testing.assert_allclose(gradient.asnumpy(), wanted, rtol=1e-5, atol=1e-5 * np.abs(wanted).max())
+
+
+def gelu(x):
+    return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+ACTIVATIONS = {
+    "gelu": gelu,
+    "gelu_erf": lambda x: 0.5 * x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))),
+    "fast_gelu": lambda x: x / (1 + np.exp(-1.702 * x)),
+    "relu": lambda x: np.maximum(x, 0),
+    "tanh": np.tanh,
+}
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activation(name):
+    check(Wrapped(get_activation(name)), 2.0 * random_rows(5, 7), ACTIVATIONS[name])
+
+
+def test_gelu_of_large_numbers():
+    x = np.array([-1e4, -30.0, 0.0, 30.0, 1e4], np.float32)
+    np.testing.assert_array_equal(Wrapped(get_activation("gelu"))(Tensor(x)).asnumpy(), np.maximum(x, 0))
+
+
+def test_unknown_activation():
+    with pytest.raises(UserError, match="hidden_act: unknown activation 'swish'; choose one of fast_gelu, gelu"):
+        get_activation("swish")
+
+
+def fill(network):
+    random = np.random.default_rng(11)
+    for parameter in network.get_parameters():
+        parameter.set_data(Tensor(random.normal(size=parameter.shape).astype(np.float32)))
+    return network
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (2, 3, 4)])
+def test_dense(shape):
+    check(fill(Dense(4, 5)), random_rows(*shape), lambda x, weight, bias: x @ weight.T + bias)
+
+
+def test_dense_with_activation():
+    check(fill(Dense(4, 5, activation="gelu")), random_rows(6, 4), lambda x, weight, bias: gelu(x @ weight.T + bias))
+
+
+@pytest.mark.parametrize("shape", [(6, 8), (2, 3, 8)])
+def test_layer_norm(shape):
+    def reference(x, gamma, beta):
+        centred = x - x.mean(-1, keepdims=True)
+        return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-12) * gamma + beta
+
+    check(fill(LayerNorm(8)), 3.0 * random_rows(*shape) + 1.0, reference)
+
+
+def test_softmax():
+    def reference(x):
+        e = np.exp(x - x.max(-1, keepdims=True))
+        return e / e.sum(-1, keepdims=True)
+
+    x = random_rows(2, 3, 4, 5)
+    x[0, :, :, 3:] -= 10000.0  # as the attention mask does
+    check(Softmax(), x, reference)
+
+
+class TwoDropouts(nn.Cell):
+    """Two masks of the same shape."""
+
+    def __init__(self, p=0.1):
+        super().__init__()
+        self.first = Dropout(p)
+        self.second = Dropout(p)
+
+    def construct(self, x):
+        return self.first(x), self.second(x)
+
+
+def masks_of_calls(calls, seed=0, shape=(64, 1024), p=0.1):
+    network = TwoDropouts(p).set_train()
+    masks = DropoutMasks(network, seed)
+    ones = Tensor(np.ones(shape, np.float32))
+    found = []
+    for call in calls:
+        if call:
+            masks(Tensor(call, ms.int32))
+        found.extend(mask.asnumpy() for mask in network(ones))
+    return np.stack(found)
+
+
+def test_dropout_scales_what_it_keeps():
+    masks = masks_of_calls([0, 1, 2], p=0.25)
+    assert set(np.unique(masks)) == {np.float32(0), np.float32(1) / np.float32(0.75)}
+    # Two million numbers: one standard deviation is 0.0007.
+    assert (masks == 0).mean() == pytest.approx(0.25, abs=0.003)
+
+
+def test_masks_are_uncorrelated():
+    masks = masks_of_calls(range(6)) == 0  # [12,64,1024]
+    # Between cells and calls, between rows of a mask, between columns of a mask. Of independent masks a correlation
+    # has standard deviation 1 / sqrt(numbers).
+    for samples, deviation in (
+        (masks.reshape(12, -1), 65536**-0.5),
+        (masks[0], 1024**-0.5),
+        (np.concatenate(masks)[:, :64].T, 768**-0.5),
+    ):
+        correlations = np.corrcoef(samples)[np.triu_indices(len(samples), 1)]
+        assert np.abs(correlations).max() < 5.5 * deviation
+        assert correlations.std() == pytest.approx(deviation, rel=0.2)
+
+
+def test_masks_follow_from_seed_and_call():
+    once = masks_of_calls([0, 1, 7])
+    np.testing.assert_array_equal(masks_of_calls([7]), once[-2:])
+    assert (masks_of_calls([7], seed=1) != once[-2:]).any()
+
+
+def test_masks_of_any_size():
+    shape = (PIECES * PIECE_LENGTH + 3 * PIECE_LENGTH + 5,)  # longer than one walk over all pieces, and odd
+    mask = masks_of_calls([1], shape=shape)[0]
+    assert (mask == 0).mean() == pytest.approx(0.1, abs=0.001)
+    assert (mask[:3 * PIECE_LENGTH] != mask[PIECES * PIECE_LENGTH:][:3 * PIECE_LENGTH]).any()
+
+
+def test_dropout_is_off_in_evaluation():
+    x = Tensor(np.ones((4, 4), np.float32))
+    np.testing.assert_array_equal(TwoDropouts().set_train(False)(x)[0].asnumpy(), x.asnumpy())
+
+
+def test_training_without_masks_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # a failed compilation leaves files
+    with pytest.raises(RuntimeError, match="Dropout has no masks"):
+        TwoDropouts().set_train()(Tensor(np.ones((4, 4), np.float32)))
