@@ -84,7 +84,8 @@ def build_training_step(config: Config, bert_config: BertConfig, device: DeviceI
         clip_norm=config.max_grad_norm if config.enable_global_norm == "true" else None,
         grad_reducer=nn.DistributedGradReducer(optimizer.parameters) if device.rank_size > 1 else None,
         allreduce_post_accumulation=config.allreduce_post_accumulation == "true",
-        seed=config.seed * device.rank_size + device.rank)  # ranks drop different elements
+        seed=config.seed,
+        rank=device.rank)
 
 
 def run_recipe(config: Config, records: Records, samples_per_step: int) -> dict:

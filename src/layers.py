@@ -147,12 +147,13 @@ class Dropout(nn.Cell):
         self.p = p
         self.connected = False
 
-    def connect(self, pieces: Parameter, keys: Parameter, row: int) -> None:
-        """Take masks from `pieces`, in the order that row `row` of `keys` gives."""
+    def connect(self, pieces: Parameter, keys: Parameter, row: int, twist: int) -> None:
+        """Take masks from `pieces`, in the order that row `row` of `keys`, raised by the even `twist`, gives."""
         # Past Cell.__setattr__, which would list them among the network's own parameters.
         object.__setattr__(self, "pieces", pieces)
         object.__setattr__(self, "keys", keys)
         self.row = row
+        self.twist = twist
         self.connected = True
 
     def construct(self, x: Tensor) -> Tensor:
@@ -169,7 +170,8 @@ class Dropout(nn.Cell):
         for length in shape:
             size *= length
         count = -(-size // PIECE_LENGTH)
-        start, stride, jump = self.keys[self.row, 0], self.keys[self.row, 1], self.keys[self.row, 2]
+        start, stride = self.keys[self.row, 0] + self.twist, self.keys[self.row, 1] + self.twist
+        jump = self.keys[self.row, 2] + self.twist
         order = start + stride * ops.arange(min(count, PIECES)).astype(ms.int32)
         if count > PIECES:  # the walk has come round: go on at another piece
             rounds = ops.arange(-(-count // PIECES)).astype(ms.int32).reshape((-1, 1))
@@ -183,16 +185,16 @@ PIECE_LENGTH = 32
 
 
 class DropoutMasks(nn.Cell):
-    """The masks of all `Dropout` cells of a network, as a function of the seed, the call's number and the cell alone.
+    """The masks of all `Dropout` cells of a network, a function of the seed, the call's number, the cell and the rank.
 
     So a resumed run drops what the interrupted one would have dropped; the state of MindSpore's own `ops.Dropout` is
     hidden in its kernel. A mask is put together from 65,536 pieces of 32 independent Bernoulli numbers, which are
     drawn once: cell and call choose a start and an odd stride, and the walk over the pieces does not repeat for two
     million elements. On CPU, forward and backward, that takes a fifth of the time of `ops.Dropout`; it needs no
-    random kernel, so that it is the same on every device.
+    random kernel, so that it is the same on every device. What is saved of it, `keys`, is the same for all ranks.
     """
 
-    def __init__(self, network: nn.Cell, seed: int):
+    def __init__(self, network: nn.Cell, seed: int, rank: int = 0):
         super().__init__(auto_prefix=False)
         cells = [cell for _, cell in network.cells_and_names() if isinstance(cell, Dropout) and cell.p > 0.0]
         random = np.random.Generator(np.random.SFC64(0))
@@ -205,8 +207,9 @@ class DropoutMasks(nn.Cell):
         # Any distinct numbers do: `construct` mixes them.
         salts = np.arange(self.keys.size, dtype=np.uint64) * 0x9E3779B1 + seed * 0xC2B2AE35
         self.salts = Tensor(salts.astype(np.uint32).view(np.int32))
+        twist = rank * 0x632BE5AA % (1 << 31)
         for row, cell in enumerate(cells):
-            cell.connect(pools[cell.p], self.keys, row)
+            cell.connect(pools[cell.p], self.keys, row, twist)
 
     def construct(self, number: Tensor) -> Tensor:
         """Choose the masks of call `number`, int32 [], counted from 1; call 0 has those of the beginning."""

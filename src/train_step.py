@@ -36,13 +36,13 @@ class TrainStep(nn.Cell):
     `allreduce_post_accumulation` chooses between one reduction per update and one per micro-batch, which costs more
     communication and needs no less memory here; the result is the same within rounding.
 
-    Dropout masks follow from `seed`, the number of calls made (`attempts`), the micro-batch and the layer; give every
-    device a different seed.
+    Dropout masks follow from `seed`, the number of calls made (`attempts`), the micro-batch, the layer and the `rank`
+    of the device.
     """
 
     def __init__(self, network: nn.Cell, optimizer: Optimizer, loss_scale: LossScale | None = None,
                  accumulation_steps: int = 1, clip_norm: float | None = 1.0, grad_reducer: nn.Cell | None = None,
-                 allreduce_post_accumulation: bool = True, seed: int = 0):
+                 allreduce_post_accumulation: bool = True, seed: int = 0, rank: int = 0):
         super().__init__(auto_prefix=False)
         if accumulation_steps < 1:
             raise UserError(f"accumulation_steps: found {accumulation_steps}, expected at least 1")
@@ -61,7 +61,7 @@ class TrainStep(nn.Cell):
         self.good_steps = Parameter(Tensor(0, ms.int32), name="good_steps", requires_grad=False)
         self.attempts = Parameter(Tensor(0, ms.int32), name="attempts", requires_grad=False)
         self.one = Tensor(1, ms.int32)
-        self.dropout_masks = DropoutMasks(network, seed)
+        self.dropout_masks = DropoutMasks(network, seed, rank)
         self.hyper_map = ops.HyperMap()
         if accumulation_steps > 1:
             self.total_loss = Parameter(Tensor(0.0, ms.float32), name="accumulated_loss", requires_grad=False)

@@ -6,6 +6,7 @@ import pty
 import re
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from types import SimpleNamespace
 import mindspore as ms
 import numpy as np
 import pytest
-from toy_pretraining import TINY, start_script, tiny_options, toy_batch, write_records
+from toy_pretraining import REPOSITORY, TINY, start_script, tiny_options, toy_batch, write_records
 
 import run_pretrain
 from src.callbacks import ProgressBar, RunPlan, print_log_line
@@ -349,6 +350,28 @@ def test_killed_at_a_dozen_random_moments(toy_records: Path, uninterrupted: Path
         process.communicate()
     pretrain(tmp_path, data_dir=toy_records / "mindrecord", resume="true", **EXACT)
     assert_same_training(tmp_path, uninterrupted)
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_with_the_same_digits(toy_records: Path, tmp_path: Path) -> None:
+    """Data-parallel training on CPU; each rank has its own rows and its own dropout masks."""
+    def run(output_dir: Path, **options: object) -> list[dict]:
+        argv = tiny_options(data_dir=toy_records / "mindrecord", save_checkpoint_path=output_dir, batch_size=4,
+                            distribute="true", device_num=2, accumulation_steps=2, train_steps=8,
+                            save_checkpoint_steps=4, save_checkpoint_num=2, **options)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}  # it calls `python`
+        launcher = [Path(sys.executable).with_name("msrun"), "--worker_num=2", "--local_worker_num=2", "--join=True",
+                    f"--master_port={port}", f"--log_dir={tmp_path / 'logs'}", REPOSITORY / "run_pretrain.py"]
+        subprocess.run([*launcher, *argv], cwd=tmp_path, env=environment, check=True, capture_output=True,
+                       timeout=300)
+        return steps_of(output_dir)
+
+    whole = run(tmp_path / "whole")
+    assert [step["step"] for step in whole] == list(range(1, 9))
+    assert run(tmp_path / "resumed", load_checkpoint_path=tmp_path / "whole" / "checkpoint_bert-1_4.ckpt") == whole[4:]
 
 
 def test_checkpoint_file_of_a_training_goes_on_with_the_same_digits(
