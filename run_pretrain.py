@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
         records, select_network(config)[1], total_steps, start_step=start_step, seed=config.seed,
         shuffle=config.do_shuffle == "true", accumulation_steps=config.accumulation_steps,
         bucket_list=config.bucket_list, rank=device.rank, rank_size=device.rank_size, limits=limits_of(bert_config))
-    callbacks = [StopOnDivergence(output_dir)]
+    callbacks = [StopOnDivergence(output_dir, start_step)]
     if device.rank == 0:
         callbacks += reports(config, bert_config, step_cell, plan, output_dir, recipe)
     sink_steps = config.data_sink_steps if config.enable_data_sink == "true" and device.target != "CPU" else 0

@@ -120,9 +120,10 @@ class Callback:
 class StopOnDivergence(Callback):
     """End the run when the loss is no longer a number, before anything of it is saved. Must stand first in the list."""
 
-    def __init__(self, checkpoint_directory: str | Path) -> None:
-        """The directory is where the message tells the user to go on from."""
+    def __init__(self, checkpoint_directory: str | Path, start_step: int = 0) -> None:
+        """The directory is where the message tells the user to go on from; the run begins behind `start_step`."""
         self.directory = checkpoint_directory
+        self.good_step = start_step
 
     def on_step(self, report: StepReport) -> None:
         """Raise when the loss is no number, or when gradients overflow with no loss scale left to lower."""
@@ -131,9 +132,10 @@ class StopOnDivergence(Callback):
         elif report.overflow and report.loss_scale <= 1:
             found = "the gradients are no longer finite"
         else:
+            self.good_step = report.step
             return
-        # A checkpoint of the step before holds the weights that led to this.
-        good = [found.path for found in list_checkpoints(self.directory) if found.step < report.step - 1]
+        # A checkpoint of the last good step itself holds the weights that led to this.
+        good = [found.path for found in list_checkpoints(self.directory) if found.step < self.good_step]
         advice = f"go on from {good[0]}, the last good checkpoint, with load_checkpoint_path" if good else "start again"
         raise UserError(f"step {report.step}: {found} (learning rate {report.learning_rate:.3g}, loss scale "
                         f"{report.loss_scale:g}), training stopped; lower learning_rate or raise warmup_steps, and "

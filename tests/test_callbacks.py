@@ -178,11 +178,15 @@ def test_checkpoints_are_saved_in_rhythm_under_epoch_and_step(saver: Checkpoints
 
 
 def test_checkpoint_is_kept_until_a_step_proves_the_next(saver: Checkpoints, tmp_path: Path) -> None:
+    guard = StopOnDivergence(tmp_path)
     for step in range(1, 5):
+        guard.on_step(at(step))
         saver.on_step(at(step))
     assert saved(tmp_path) == ["checkpoint_bert-1_2.ckpt", "checkpoint_bert-1_4.ckpt"]
     with pytest.raises(UserError, match=r"step 5: the loss became nan .* go on from .*checkpoint_bert-1_2\.ckpt, the"):
-        StopOnDivergence(tmp_path).on_step(at(5, loss=math.nan))
+        guard.on_step(at(5, loss=math.nan))
+    with pytest.raises(UserError, match=r"step 7: .* go on from .*checkpoint_bert-1_2\.ckpt, the"):
+        StopOnDivergence(tmp_path, start_step=4).on_step(at(7, loss=math.nan))  # with data sink
     saver.on_step(at(5))
     assert saved(tmp_path) == ["checkpoint_bert-1_4.ckpt"]
 
