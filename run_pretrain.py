@@ -53,9 +53,9 @@ def main(argv: list[str] | None = None) -> None:
     sink_steps = config.data_sink_steps if config.enable_data_sink == "true" and device.target != "CPU" else 0
     try:
         train(step_cell, stream, plan, callbacks, sink_steps)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"interrupted; with --resume true the same command goes on from the newest checkpoint "
-                                f"in {output_dir}") from None
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(f"{str(interrupt) or 'interrupted'}; with --resume true the same command goes on from the newest "
+                                f"checkpoint in {output_dir}") from None
 
 
 def run_length(config: Config, device: DeviceInfo, records: Records) -> tuple[int, int]:

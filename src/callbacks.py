@@ -113,6 +113,9 @@ class Callback:
     def on_end(self, last: StepReport) -> None:
         """After the last optimizer step of a run that went well."""
 
+    def on_interrupt(self, last: StepReport) -> None:
+        """After the last optimizer step of a run that the user ends early."""
+
     def close(self) -> None:
         """At the very end, also of a run that went wrong."""
 
@@ -229,6 +232,10 @@ class Checkpoints(Periodic):
         """Save the final state, which no step can prove."""
         super().on_end(last)
         self._prune(last)
+
+    def on_interrupt(self, last: StepReport) -> None:
+        """Save where the user stopped, so that nothing is lost."""
+        self.on_end(last)
 
     def _save(self, report: StepReport) -> None:
         epoch = max(1, math.ceil(report.epochs))

@@ -64,25 +64,32 @@ def train(step_cell: nn.Cell, stream: BatchStream, plan: RunPlan, callbacks: Seq
 
     Raises:
         UserError: a record does not fit the network, or a callback stopped the run.
+        KeyboardInterrupt: the user pressed Ctrl-C; the step in progress was finished first.
     """
     meter = StepMeter(plan, step_cell.optimizer)
     last: StepReport | None = None
+    interruption = _Interruption()
 
     def tell(steps_of_run: int, outputs: Outputs) -> None:
         nonlocal last
-        _take_back_interrupt()
+        interruption.listen()
         last = meter.report(plan.start_step + steps_of_run, outputs)
         for callback in callbacks:
             callback.on_step(last)
+        if interruption.asked_for:
+            for callback in callbacks:
+                callback.on_interrupt(last)
+            raise KeyboardInterrupt(f"interrupted after step {last.step} of {plan.total_steps}")
 
     try:
         for callback in callbacks:
             callback.on_begin()
-        if sink_steps:
-            _run_from_device_queue(step_cell, stream, tell, sink_steps)
-        else:
-            for number, columns in enumerate(stream, start=1):
-                tell(number, step_cell(*map(Tensor, columns)))
+        with interruption:
+            if sink_steps:
+                _run_from_device_queue(step_cell, stream, tell, sink_steps)
+            else:
+                for number, columns in enumerate(stream, start=1):
+                    tell(number, step_cell(*map(Tensor, columns)))
         for callback in callbacks:
             if last is not None:
                 callback.on_end(last)
@@ -91,11 +98,32 @@ def train(step_cell: nn.Cell, stream: BatchStream, plan: RunPlan, callbacks: Seq
             callback.close()
 
 
-def _take_back_interrupt() -> None:
-    """Have Ctrl-C raise KeyboardInterrupt: once MindSpore has run a graph, it would end the process without a word."""
-    handler = signal.getsignal(signal.SIGINT)
-    if handler is not None and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, handler)
+class _Interruption:
+    """Ctrl-C while training: the first is left to the loop, which ends between two steps; the second acts at once."""
+
+    def __init__(self) -> None:
+        self.asked_for = False
+        self._before = signal.getsignal(signal.SIGINT)
+        self._ours = (self._before is signal.default_int_handler
+                      and threading.current_thread() is threading.main_thread())
+
+    def __enter__(self) -> "_Interruption":
+        self.listen()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._ours:
+            signal.signal(signal.SIGINT, self._before)
+
+    def listen(self) -> None:
+        """Take the signal over: MindSpore does when it first runs a graph, and would end the process without a word."""
+        if self._ours:
+            signal.signal(signal.SIGINT, self._note)
+
+    def _note(self, *_: object) -> None:
+        if self.asked_for:
+            raise KeyboardInterrupt
+        self.asked_for = True
 
 
 def _run_from_device_queue(step_cell: nn.Cell, stream: BatchStream, tell: Callable[[int, Outputs], None],

@@ -1,5 +1,7 @@
 """The training loop with a step cell of one multiplication."""
 
+import os
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -47,6 +49,9 @@ class Witness(Callback):
     def on_end(self, last: StepReport) -> None:
         self.events.append(f"end {last.step}")
 
+    def on_interrupt(self, last: StepReport) -> None:
+        self.events.append(f"interrupt {last.step}")
+
     def close(self) -> None:
         self.events.append("close")
 
@@ -91,6 +96,37 @@ def test_callbacks_are_told_in_order_and_closed_when_one_stops_the_run(records_d
         train(Step(), stream, plan, [first, second])
     assert [event[0] for event in second.events[1:-1]] == [1, 2]
     assert first.events[-1] == second.events[-1] == "close"
+
+
+class PressCtrlC(Callback):
+    """Sends the signal so many times in step 2."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+
+    def on_step(self, report: StepReport) -> None:
+        if report.step == 2:
+            for _ in range(self.times):
+                os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_first_interrupt_lets_the_step_finish(records_dir: Path) -> None:
+    stream, plan = stream_and_plan(records_dir)
+    witness, handler = Witness(), signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt, match="^interrupted after step 2 of 6$"):
+        train(Step(), stream, plan, [PressCtrlC(1), witness])
+    assert [event[0] for event in witness.events[1:-2]] == [1, 2]
+    assert witness.events[-2:] == ["interrupt 2", "close"]
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_second_interrupt_acts_at_once(records_dir: Path) -> None:
+    stream, plan = stream_and_plan(records_dir)
+    witness = Witness()
+    with pytest.raises(KeyboardInterrupt, match="^$"):
+        train(Step(), stream, plan, [PressCtrlC(2), witness])
+    assert [event[0] for event in witness.events[1:-1]] == [1]
+    assert witness.events[-1] == "close"
 
 
 @pytest.mark.parametrize("sink_steps", [0, 6])
