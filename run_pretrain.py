@@ -54,8 +54,8 @@ def main(argv: list[str] | None = None) -> None:
     try:
         train(step_cell, stream, plan, callbacks, sink_steps)
     except KeyboardInterrupt as interrupt:
-        raise KeyboardInterrupt(f"{str(interrupt) or 'interrupted'}; with --resume true the same command goes on from the newest "
-                                f"checkpoint in {output_dir}") from None
+        raise KeyboardInterrupt(f"{str(interrupt) or 'interrupted'}; with --resume true the same command goes on from "
+                                f"the newest checkpoint in {output_dir}") from None
 
 
 def run_length(config: Config, device: DeviceInfo, records: Records) -> tuple[int, int]:
