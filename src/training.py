@@ -64,7 +64,7 @@ def train(step_cell: nn.Cell, stream: BatchStream, plan: RunPlan, callbacks: Seq
 
     Raises:
         UserError: a record does not fit the network, or a callback stopped the run.
-        KeyboardInterrupt: the user pressed Ctrl-C; the step in progress was finished first.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the step in progress was finished first.
     """
     meter = StepMeter(plan, step_cell.optimizer)
     last: StepReport | None = None
@@ -99,26 +99,26 @@ def train(step_cell: nn.Cell, stream: BatchStream, plan: RunPlan, callbacks: Seq
 
 
 class _Interruption:
-    """Ctrl-C while training: the first is left to the loop, which ends between two steps; the second acts at once."""
+    """Ctrl-C or SIGTERM while training: the first lets the step finish and ends the loop, the second acts at once."""
 
     def __init__(self) -> None:
         self.asked_for = False
-        self._before = signal.getsignal(signal.SIGINT)
-        self._ours = (self._before is signal.default_int_handler
-                      and threading.current_thread() is threading.main_thread())
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)
+                        if in_main_thread and signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL)}
 
     def __enter__(self) -> "_Interruption":
         self.listen()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._ours:
-            signal.signal(signal.SIGINT, self._before)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def listen(self) -> None:
-        """Take the signal over: MindSpore does when it first runs a graph, and would end the process without a word."""
-        if self._ours:
-            signal.signal(signal.SIGINT, self._note)
+        """Take the signals over, after each step anew: MindSpore turns Ctrl-C into SIGTERM whenever it runs a graph."""
+        for number in self._before:
+            signal.signal(number, self._note)
 
     def _note(self, *_: object) -> None:
         if self.asked_for:

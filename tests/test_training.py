@@ -98,33 +98,34 @@ def test_callbacks_are_told_in_order_and_closed_when_one_stops_the_run(records_d
     assert first.events[-1] == second.events[-1] == "close"
 
 
-class PressCtrlC(Callback):
-    """Sends the signal so many times in step 2."""
+class Signal(Callback):
+    """Sends signals in step 2."""
 
-    def __init__(self, times: int) -> None:
-        self.times = times
+    def __init__(self, *numbers: signal.Signals) -> None:
+        self.numbers = numbers
 
     def on_step(self, report: StepReport) -> None:
         if report.step == 2:
-            for _ in range(self.times):
-                os.kill(os.getpid(), signal.SIGINT)
+            for number in self.numbers:
+                os.kill(os.getpid(), number)
 
 
-def test_first_interrupt_lets_the_step_finish(records_dir: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_first_interrupt_lets_the_step_finish(records_dir: Path, number: signal.Signals) -> None:
     stream, plan = stream_and_plan(records_dir)
-    witness, handler = Witness(), signal.getsignal(signal.SIGINT)
+    witness, handler = Witness(), signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt, match="^interrupted after step 2 of 6$"):
-        train(Step(), stream, plan, [PressCtrlC(1), witness])
+        train(Step(), stream, plan, [Signal(number), witness])
     assert [event[0] for event in witness.events[1:-2]] == [1, 2]
     assert witness.events[-2:] == ["interrupt 2", "close"]
-    assert signal.getsignal(signal.SIGINT) is handler
+    assert signal.getsignal(number) is handler
 
 
 def test_second_interrupt_acts_at_once(records_dir: Path) -> None:
     stream, plan = stream_and_plan(records_dir)
     witness = Witness()
     with pytest.raises(KeyboardInterrupt, match="^$"):
-        train(Step(), stream, plan, [PressCtrlC(2), witness])
+        train(Step(), stream, plan, [Signal(signal.SIGINT, signal.SIGTERM), witness])
     assert [event[0] for event in witness.events[1:-1]] == [1]
     assert witness.events[-1] == "close"
 
