@@ -10,7 +10,7 @@ printed before it runs, so that it can be repeated with other text and other siz
 import argparse
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pretrain_eval
@@ -71,7 +71,9 @@ def main(argv: list[str] | None = None) -> None:
     run(pretrain_eval.main, "pretrain_eval.py", device_target="CPU", eval_data_dir=folder / "eval",
         eval_ckpt=newest.path, batch_size=BATCH_SIZE, **sizes)
 
-    show_masks(BertConfig(**network), newest.path, vocab_file)
+    tokenizer = FullTokenizer(vocab_file, never_split=[MASK])
+    sentences = masked_sentences(eval_text, tokenizer) if arguments.text else SENTENCES
+    show_masks(BertConfig(**network), newest.path, tokenizer, sentences)
     print(f"\n{folder} holds the vocabulary, the records, the checkpoint {newest.path.name} and the loss curve "
           f"{checkpoints / 'loss.png'}; all of it took {time.monotonic() - started:.0f} s")
 
@@ -113,13 +115,25 @@ def split_corpus(corpus: Path, folder: Path) -> tuple[Path, Path]:
     return paths
 
 
-def show_masks(config: BertConfig, checkpoint: Path, vocab_file: Path) -> None:
+def masked_sentences(text: Path, tokenizer: FullTokenizer, count: int = 5) -> list[str]:
+    """The first sentences of a fitting length, each with its middle token masked."""
+    sentences = []
+    with text.open(encoding="utf-8") as lines:
+        for line in map(str.strip, lines):
+            tokens = tokenizer.tokenize_with_offsets(line)
+            if 8 <= len(tokens) <= NETWORK["seq_length"] - 2 and len(sentences) < count:
+                _, start, end = tokens[len(tokens) // 2]
+                sentences.append(f"{line[:start]}{MASK}{line[end:]}")
+    return sentences
+
+
+def show_masks(config: BertConfig, checkpoint: Path, tokenizer: FullTokenizer, sentences: Sequence[str]) -> None:
     """Print what the trained network puts in place of [MASK]."""
     network = BertPreTraining(config, is_training=False)
     load_weights(network, checkpoint)
-    filler = MaskFiller(network, FullTokenizer(vocab_file, never_split=[MASK]), config.seq_length)
+    filler = MaskFiller(network, tokenizer, config.seq_length)
     print()
-    for sentence in SENTENCES:
+    for sentence in sentences:
         guesses = ", ".join(f"{guess.token} {guess.probability:.2f}" for guess in filler.fill(sentence)[0])
         print(f"{sentence}\n    {guesses}")
 
