@@ -15,8 +15,9 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
+from src.dropout import Dropout
 from src.errors import UserError
-from src.layers import Dense, Dropout, LayerNorm, Softmax, get_activation
+from src.layers import Dense, LayerNorm, Softmax, get_activation
 
 # Where the distance between two tokens is clipped: the published MindSpore checkpoints, and the paper.
 DEFAULT_MAX_RELATIVE_POSITION = {"learned": 16, "sinusoidal": 64}

@@ -186,17 +186,17 @@ class Momentum(Optimizer):
 
 
 def _scaled(gradient: Tensor, factor: Tensor | None) -> Tensor:
-    return gradient if factor is None else gradient * factor.astype(gradient.dtype)
+    return gradient if factor is None else ops.Mul()(gradient, factor)
 
 
 def squared_norm(x: Tensor) -> Tensor:
-    """Return the sum of the squares of x, float32 [].
+    """Return the sum of the squares of x, float32, as float32 [].
 
     As a product of x with itself: on CPU 0.5 ms per million numbers at a relative error of 1e-6, where a sum over the
     squares takes 4 ms and the L2Loss kernel is 5% wrong on a word embedding.
     """
-    row = x.astype(ms.float32).reshape((1, -1))
-    return ops.MatMul(transpose_b=True)(row, row).reshape(())
+    row = ops.Reshape()(x, (1, -1))
+    return ops.Reshape()(ops.MatMul(transpose_b=True)(row, row), ())
 
 
 OPTIMIZERS = {"Lamb": Lamb, "AdamWeightDecay": AdamWeightDecay, "Momentum": Momentum}

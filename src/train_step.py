@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
+from src.dropout import DropoutMasks
 from src.errors import UserError
-from src.layers import DropoutMasks
 from src.optimizer import Optimizer, squared_norm
 
 

@@ -7,8 +7,8 @@ from mindspore import Tensor, nn
 
 from src.bert_for_pre_training import BertNetworkWithLoss, initialize_parameters
 from src.bert_model import BertConfig, BertModel, sinusoidal_table
+from src.dropout import DropoutMasks
 from src.errors import UserError
-from src.layers import DropoutMasks
 
 TINY = {"seq_length": 16, "vocab_size": 60, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
         "intermediate_size": 32, "max_position_embeddings": 40, "type_vocab_size": 2}

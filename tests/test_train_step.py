@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from mindspore import Parameter, Tensor, nn, ops
 
+from src.dropout import Dropout
 from src.errors import UserError
-from src.layers import Dense, Dropout, LayerNorm
+from src.layers import Dense, LayerNorm
 from src.optimizer import create_optimizer
 from src.train_step import LossScale, TrainStep
 

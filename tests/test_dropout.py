@@ -1,0 +1,83 @@
+"""The statistics of dropout masks, and that they follow from seed, call, cell and rank alone."""
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor, nn
+
+from src.dropout import PIECE_LENGTH, PIECES, Dropout, DropoutMasks
+
+
+@pytest.fixture(autouse=True)
+def graph_mode():
+    ms.set_context(mode=ms.GRAPH_MODE)
+
+
+class TwoDropouts(nn.Cell):
+    """Two masks of the same shape."""
+
+    def __init__(self, p=0.1):
+        super().__init__()
+        self.first = Dropout(p)
+        self.second = Dropout(p)
+
+    def construct(self, x):
+        return self.first(x), self.second(x)
+
+
+def masks_of_calls(calls, seed=0, rank=0, shape=(64, 1024), p=0.1):
+    network = TwoDropouts(p).set_train()
+    masks = DropoutMasks(network, seed, rank)
+    ones = Tensor(np.ones(shape, np.float32))
+    found = []
+    for call in calls:
+        if call:
+            masks(Tensor(call, ms.int32))
+        found.extend(mask.asnumpy() for mask in network(ones))
+    return np.stack(found)
+
+
+def test_dropout_scales_what_it_keeps():
+    masks = masks_of_calls([0, 1, 2], p=0.25)
+    assert set(np.unique(masks)) == {np.float32(0), np.float32(1) / np.float32(0.75)}
+    # Two million numbers: one standard deviation is 0.0007.
+    assert (masks == 0).mean() == pytest.approx(0.25, abs=0.003)
+
+
+def test_masks_are_uncorrelated():
+    masks = masks_of_calls(range(6)) == 0  # [12,64,1024]
+    # Between cells and calls, between rows of a mask, between columns of a mask. Of independent masks a correlation
+    # has standard deviation 1 / sqrt(numbers).
+    for samples, deviation in (
+        (masks.reshape(12, -1), 65536**-0.5),
+        (masks[0], 1024**-0.5),
+        (np.concatenate(masks)[:, :64].T, 768**-0.5),
+    ):
+        correlations = np.corrcoef(samples)[np.triu_indices(len(samples), 1)]
+        assert np.abs(correlations).max() < 5.5 * deviation
+        assert correlations.std() == pytest.approx(deviation, rel=0.2)
+
+
+def test_masks_follow_from_seed_call_and_rank():
+    once = masks_of_calls([0, 1, 7])
+    np.testing.assert_array_equal(masks_of_calls([7]), once[-2:])
+    for other in (masks_of_calls([7], seed=1), masks_of_calls([7], rank=1)):
+        assert np.abs(np.corrcoef(np.concatenate([once[-2:], other]).reshape(4, -1) == 0) - np.eye(4)).max() < 0.02
+
+
+def test_masks_of_any_size():
+    shape = (PIECES * PIECE_LENGTH + 3 * PIECE_LENGTH + 5,)  # longer than one walk over all pieces, and odd
+    mask = masks_of_calls([1], shape=shape)[0]
+    assert (mask == 0).mean() == pytest.approx(0.1, abs=0.001)
+    assert (mask[:3 * PIECE_LENGTH] != mask[PIECES * PIECE_LENGTH:][:3 * PIECE_LENGTH]).any()
+
+
+def test_dropout_is_off_in_evaluation():
+    x = Tensor(np.ones((4, 4), np.float32))
+    np.testing.assert_array_equal(TwoDropouts().set_train(False)(x)[0].asnumpy(), x.asnumpy())
+
+
+def test_training_without_masks_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # a failed compilation leaves files
+    with pytest.raises(RuntimeError, match="Dropout has no masks"):
+        TwoDropouts().set_train()(Tensor(np.ones((4, 4), np.float32)))
