@@ -190,6 +190,14 @@ def find_newest(directory: str | Path, prefix: str = PREFIX) -> Checkpoint | Non
     return None
 
 
+def _newest_in(directory: Path, prefix: str) -> Checkpoint:
+    checkpoint = find_newest(directory, prefix)
+    if checkpoint is None:
+        raise UserError(f"no complete checkpoint {prefix}-*.ckpt of a training in the directory {directory}; give a "
+                        f".ckpt or .safetensors file to load weights alone")
+    return checkpoint
+
+
 def open_checkpoint(path: str | Path) -> Checkpoint | None:
     """The checkpoint of training that a `.ckpt` belongs to, verified; None if it is a file of weights alone.
 
@@ -367,6 +375,7 @@ class LoadReport:
 def load_weights(network: ms.nn.Cell, path: str | Path) -> LoadReport:
     """Load what fits from a `.ckpt` (MindSpore 1.x or later) or `.safetensors` file into a network.
 
+    A directory stands for the newest complete checkpoint in it.
     Names are taken as they are, or with one prefix removed from or added to all of them when that clearly fits
     better: the bare `BertModel` has the names of the pre-training network without `bert.bert.`.
 
@@ -374,6 +383,8 @@ def load_weights(network: ms.nn.Cell, path: str | Path) -> LoadReport:
         UserError: the file cannot be read, nothing in it belongs to the network, or most of it has another shape.
     """
     path = Path(path)
+    if path.is_dir():
+        path = _newest_in(path, PREFIX).path
     values = read_weights(path)
     parameters = {parameter.name: parameter for parameter in network.get_parameters()}
     leftovers = [name for name in values if name not in parameters and _is_optimizer_name(name)]
@@ -476,13 +487,7 @@ def load_checkpoint_path(path: str | Path, train_step_cell: ms.nn.Cell,
         UserError: nothing there, or it cannot be read or does not fit.
     """
     path = Path(path)
-    if path.is_dir():
-        checkpoint = find_newest(path, prefix)
-        if checkpoint is None:
-            raise UserError(f"load_checkpoint_path: no complete checkpoint {prefix}-*.ckpt of a training in {path}; "
-                            f"give a .ckpt or .safetensors file to load weights alone")
-    else:
-        checkpoint = open_checkpoint(path)
+    checkpoint = _newest_in(path, prefix) if path.is_dir() else open_checkpoint(path)
     if checkpoint is None:
         return load_weights(train_step_cell.network, path)
     restore_training(train_step_cell, checkpoint)

@@ -96,6 +96,15 @@ def test_restore_brings_back_every_parameter_and_the_metadata(tmp_path):
     assert same(step.values(), Step().fill(5).values())
 
 
+def test_weights_of_a_directory_are_those_of_its_newest_checkpoint(tmp_path):
+    save(tmp_path, 3)
+    newest = save(tmp_path, 7)
+    network = Step().network
+    assert cp.load_weights(network, tmp_path).path == newest
+    assert all(np.array_equal(parameter.asnumpy(), cp.read_weights(newest)[parameter.name])
+               for parameter in network.get_parameters())
+
+
 def test_ckpt_holds_only_the_network_and_is_read_by_mindspore(tmp_path):
     loaded = ms.load_checkpoint(str(save(tmp_path, 7)))
     network = Step().fill(7).network

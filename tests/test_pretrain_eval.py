@@ -83,6 +83,11 @@ def test_every_record_counts_once_whatever_the_batch_size(
     assert f"next_sentence: acc_num {counted['right_pairs']} , total_num {NUM_ROWS}, accuracy 0." in printed
 
 
+def test_a_directory_without_a_checkpoint_is_a_mistake(data_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no complete checkpoint"):
+        pretrain_eval.main(tiny_options(eval_data_dir=data_dir, eval_ckpt=tmp_path))
+
+
 def test_eval_samples_limits_the_records(data_dir: Path, checkpoint: Path, capsys: pytest.CaptureFixture) -> None:
     pretrain_eval.main(tiny_options(eval_data_dir=data_dir, eval_ckpt=checkpoint, batch_size=8, eval_samples=5))
     assert "total_num 5, " in capsys.readouterr().out

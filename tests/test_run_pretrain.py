@@ -507,7 +507,7 @@ MISTAKES = {
         {"batch_size": 200, "epoch_size": 1, "train_steps": -1}, r"1 epochs of the 100 records .* not fill one step"),
     "a missing checkpoint": ({"load_checkpoint_path": "/nowhere.ckpt"}, r"there is no checkpoint /nowhere\.ckpt"),
     "a directory without checkpoints": (
-        {"load_checkpoint_path": "{tmp}"}, r"load_checkpoint_path: no complete checkpoint .* in "),
+        {"load_checkpoint_path": "{tmp}"}, r"no complete checkpoint .* in the directory "),
     "an unwritable directory": (
         {"save_checkpoint_path": "{records}/mindrecord/toy.mindrecord/out"}, r"save_checkpoint_path: cannot write to"),
     "an unwritable metrics file": (

@@ -94,7 +94,7 @@ def collect_documentation(output_file: str | Path) -> int:
     corpus = "\n".join("".join(sentence + "\n" for sentence in document) for document in documents())
     if not corpus:
         raise UserError(f"no documentation found in {sysconfig.get_paths()['stdlib']}: this Python was stripped of its "
-                        f"docstrings; give a text of your own with --text")
+                        f"docstrings; use another Python, or a text of your own")
     with atomic_write(output_file) as temporary:
         temporary.write_text(corpus, encoding="utf-8")
     return len(corpus)
