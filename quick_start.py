@@ -85,7 +85,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--text", help="a text of your own, one sentence a line and a blank line between documents, "
                                        "in place of the collected documentation")
     parser.add_argument("--vocab_size", type=int, default=4000, help="tokens of the vocabulary")
-    parser.add_argument("--train_steps", type=int, default=2400,
+    parser.add_argument("--train_steps", type=int, default=2000,
                         help=f"optimizer steps of {BATCH_SIZE} samples")
     return parser.parse_args(argv)
 
