@@ -6,12 +6,14 @@ from mindspore import Parameter, Tensor, nn, ops
 
 PIECES = 1 << 16
 PIECE_LENGTH = 32
+LAYER_TWIST = 0x1E3779B1  # any large odd number
 
 
 class Dropout(nn.Cell):
     """Zero a fraction p of the elements and scale the others by 1/(1-p) while training; nothing in evaluation.
 
-    Training needs a `DropoutMasks` over the network, which the training step makes.
+    Training needs a `DropoutMasks` over the network, which the training step makes. Cells in layers whose graph the
+    compiler shares have different masks by the number of the layer only.
     """
 
     def __init__(self, p: float):
@@ -37,24 +39,25 @@ class Dropout(nn.Cell):
         self.twist = twist
         self.connected = True
 
-    def construct(self, x: Tensor) -> Tensor:
-        """Return x with elements dropped, of the same shape."""
+    def construct(self, x: Tensor, number: Tensor | None = None) -> Tensor:
+        """Return x with elements dropped, of the same shape; `number` is that of the layer, int32 [1,1]."""
         if not self.training or self.p == 0.0:
             return x
         if not self.connected:
             raise RuntimeError("Dropout has no masks: train through TrainStep, or make DropoutMasks(network, seed)")
-        # Differentiating the choice of the mask as well would add 3 s to the 17 s that BERT-base takes to compile.
-        mask = ops.stop_gradient(self.mask(x.shape))
+        # Differentiating the choice of the mask as well would add 3 s to the 17 s that BERT-base took to compile.
+        mask = ops.stop_gradient(self.mask(x.shape, number))
         return x * (mask if x.dtype == ms.float32 else mask.astype(x.dtype))
 
-    def mask(self, shape: tuple[int, ...]) -> Tensor:
+    def mask(self, shape: tuple[int, ...], number: Tensor | None = None) -> Tensor:
         """Return random zeros and 1/(1-p) in float32."""
         size = 1
         for length in shape:
             size *= length
         count = -(-size // PIECE_LENGTH)
         rounds = -(-count // PIECES)
-        start, stride, jump = self.key(0), self.key(1), self.key(2)  # [1,1]
+        twist = self.twist if number is None else self.twist + 2 * LAYER_TWIST * number
+        start, stride, jump = self.key(0) + twist, self.key(1) + twist, self.key(2) + twist  # [1,1]
         order = start + stride * self.part(self.walk, min(count, PIECES))  # [1,count]
         if rounds > 1:  # the walk has come round: go on at another piece
             starts = self.reshape(jump * self.part(self.walk, rounds), (rounds, 1))
@@ -68,8 +71,7 @@ class Dropout(nn.Cell):
 
     def key(self, column: int) -> Tensor:
         """Return one of this cell's keys, int32 [1,1]."""
-        key = self.slice(self.keys, (self.row, column), (self.row + 1, column + 1), (1, 1))
-        return key + self.twist if self.twist else key
+        return self.slice(self.keys, (self.row, column), (self.row + 1, column + 1), (1, 1))
 
     def part(self, row: Tensor, count: int) -> Tensor:
         """Return the first `count` elements of row [1,C]."""

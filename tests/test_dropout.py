@@ -3,7 +3,7 @@
 import mindspore as ms
 import numpy as np
 import pytest
-from mindspore import Tensor, nn
+from mindspore import Tensor, lazy_inline, nn
 
 from src.dropout import PIECE_LENGTH, PIECES, Dropout, DropoutMasks
 
@@ -63,6 +63,39 @@ def test_masks_follow_from_seed_call_and_rank():
     np.testing.assert_array_equal(masks_of_calls([7]), once[-2:])
     for other in (masks_of_calls([7], seed=1), masks_of_calls([7], rank=1)):
         assert np.abs(np.corrcoef(np.concatenate([once[-2:], other]).reshape(4, -1) == 0) - np.eye(4)).max() < 0.02
+
+
+class Layer(nn.Cell):
+    """A layer whose graph the compiler shares with its like."""
+
+    @lazy_inline(policy="front")
+    def __init__(self, p):
+        super().__init__()
+        self.dropout = Dropout(p)
+
+    def construct(self, x, number):
+        return self.dropout(x, number)
+
+
+class TwoLayers(nn.Cell):
+    def __init__(self, p):
+        super().__init__()
+        self.first = Layer(p)
+        self.second = Layer(p)
+
+    def construct(self, x, number):
+        return self.first(x, number), self.second(x, number + 1)
+
+
+def test_layers_with_a_shared_graph_have_their_own_masks():
+    network = TwoLayers(0.1).set_train()
+    masks = DropoutMasks(network, seed=0)
+    ones = Tensor(np.ones((64, 1024), np.float32))
+    number = Tensor([[0]], ms.int32)
+    found = [mask.asnumpy() for mask in network(ones, number)]
+    masks(Tensor(1, ms.int32))
+    found += [mask.asnumpy() for mask in network(ones, number)]
+    assert np.abs(np.corrcoef(np.reshape(found, (4, -1)) == 0) - np.eye(4)).max() < 0.02
 
 
 def test_masks_of_any_size():
