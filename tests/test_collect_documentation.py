@@ -84,7 +84,7 @@ def test_packages_are_read_without_their_tests() -> None:
 
 def test_stripped_python_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collect_documentation, "documents", lambda: iter(()))
-    with pytest.raises(UserError, match="no documentation found in .*give a text of your own with --text"):
+    with pytest.raises(UserError, match="no documentation found in .*use another Python, or a text of your own"):
         main(["--output_file", str(tmp_path / "corpus.txt")])
     assert list(tmp_path.iterdir()) == []
 
