@@ -117,6 +117,8 @@ class TrainStep(nn.Cell):
         """Unscale, clip and apply the gradients unless one is not finite; return whether one was not."""
         squares = ops.addn(self.hyper_map(squared_norm, gradients))
         overflow = ops.logical_not(ops.isfinite(squares))
+        # On CPU the branch costs nothing, and it makes the runtime's workers run the graph. A graph without one is run
+        # by Python's thread, which then holds a core while it waits for them: products took twice as long on two.
         if overflow:
             self.after_overflow(scale)
         else:
