@@ -84,7 +84,7 @@ class DropoutMasks(nn.Cell):
     So a resumed run drops what the interrupted one would have dropped; the state of MindSpore's own `ops.Dropout` is
     hidden in its kernel. A mask is put together from 65,536 pieces of 32 independent Bernoulli numbers, which are
     drawn once: cell and call choose a start and an odd stride, and the walk over the pieces does not repeat for two
-    million elements. On CPU, forward and backward, that takes a fifth of the time of `ops.Dropout`; it needs no
+    million elements. On CPU, forward and backward, that takes a third of the time of `ops.Dropout`; it needs no
     random kernel, so that it is the same on every device. What is saved of it, `keys`, is the same for all ranks.
     """
 
