@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
     checkpoints = make_output_dir(folder / "checkpoints", "--output_dir")
     run(run_pretrain.main, "run_pretrain.py", device_target="CPU", data_dir=folder / "train",
         save_checkpoint_path=checkpoints, batch_size=BATCH_SIZE, train_steps=arguments.train_steps, optimizer="Lamb",
-        **{"Lamb.learning_rate": 0.015, "Lamb.warmup_steps": arguments.train_steps // 25, "Lamb.power": 1,
+        **{"Lamb.learning_rate": 0.006, "Lamb.warmup_steps": arguments.train_steps // 25, "Lamb.power": 1,
            "Lamb.beta1": 0.9, "Lamb.eps": 1e-6}, enable_lossscale="false", log_steps=50, **sizes)
     newest = find_newest(checkpoints)
     run(pretrain_eval.main, "pretrain_eval.py", device_target="CPU", eval_data_dir=folder / "eval",
