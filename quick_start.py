@@ -65,8 +65,8 @@ def main(argv: list[str] | None = None) -> None:
     checkpoints = make_output_dir(folder / "checkpoints", "--output_dir")
     run(run_pretrain.main, "run_pretrain.py", device_target="CPU", data_dir=folder / "train",
         save_checkpoint_path=checkpoints, batch_size=BATCH_SIZE, train_steps=arguments.train_steps, optimizer="Lamb",
-        **{"Lamb.learning_rate": 0.006, "Lamb.warmup_steps": arguments.train_steps // 25, "Lamb.power": 1,
-           "Lamb.beta1": 0.9, "Lamb.eps": 1e-6}, enable_lossscale="false", log_steps=50, **sizes)
+        **{"Lamb.learning_rate": arguments.learning_rate, "Lamb.warmup_steps": arguments.train_steps // 25,
+           "Lamb.power": 1, "Lamb.beta1": 0.9, "Lamb.eps": 1e-6}, enable_lossscale="false", log_steps=50, **sizes)
     newest = find_newest(checkpoints)
     run(pretrain_eval.main, "pretrain_eval.py", device_target="CPU", eval_data_dir=folder / "eval",
         eval_ckpt=newest.path, batch_size=BATCH_SIZE, **sizes)
@@ -87,6 +87,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--vocab_size", type=int, default=4000, help="tokens of the vocabulary")
     parser.add_argument("--train_steps", type=int, default=2000,
                         help=f"optimizer steps of {BATCH_SIZE} samples")
+    parser.add_argument("--learning_rate", type=float, default=0.006, help="highest learning rate of LAMB")
     return parser.parse_args(argv)
 
 
@@ -120,8 +121,10 @@ def masked_sentences(text: Path, tokenizer: FullTokenizer, count: int = 5) -> li
     sentences = []
     with text.open(encoding="utf-8") as lines:
         for line in map(str.strip, lines):
+            if len(sentences) == count:
+                break
             tokens = tokenizer.tokenize_with_offsets(line)
-            if 8 <= len(tokens) <= NETWORK["seq_length"] - 2 and len(sentences) < count:
+            if 8 <= len(tokens) <= NETWORK["seq_length"] - 2:
                 _, start, end = tokens[len(tokens) // 2]
                 sentences.append(f"{line[:start]}{MASK}{line[end:]}")
     return sentences
