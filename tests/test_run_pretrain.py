@@ -336,18 +336,20 @@ def test_killed_at_any_moment_the_same_command_goes_on_with_the_same_digits(
 
 
 @pytest.mark.slow
-def test_killed_at_a_dozen_random_moments(toy_records: Path, uninterrupted: Path, tmp_path: Path) -> None:
+def test_killed_at_up_to_a_dozen_random_moments(toy_records: Path, uninterrupted: Path, tmp_path: Path) -> None:
     """Among them moments within a save, which takes most of the time of these small steps."""
     argv = tiny_options(data_dir=toy_records / "mindrecord", save_checkpoint_path=tmp_path, resume="true", **EXACT)
     random = np.random.default_rng()
-    for _ in range(12):
+    kills = 0
+    while kills < 12 and (reached := last_step(tmp_path)) <= 28:  # a fast machine nears the end of 36 steps earlier
+        kills += 1
         process = start_script("run_pretrain.py", argv, tmp_path)
-        reached = last_step(tmp_path)
         wait_until(lambda process=process, reached=reached: process.poll() is not None
                    or last_step(tmp_path) > reached + 1, process)
         time.sleep(random.uniform(0, 0.2))
         process.kill()
         process.communicate()
+    assert kills >= 4
     pretrain(tmp_path, data_dir=toy_records / "mindrecord", resume="true", **EXACT)
     assert_same_training(tmp_path, uninterrupted)
 
