@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository, 
 from src.errors import UserError, run_script  # noqa: E402
 from src.files import make_output_dir  # noqa: E402
 from src.generate_mindrecord.corpus import Chunk, Corpus, find_input_files  # noqa: E402
+from src.generate_mindrecord.options import SWITCH  # noqa: E402
 from src.generate_mindrecord.pretrain_instances import (  # noqa: E402
     SEGMENTERS,
     InstanceMaker,
@@ -224,27 +225,19 @@ def _work(connection: Connection) -> None:
             connection.send(result)
 
 
-def parse_bool(text: str) -> bool:
-    """`true` or `false` in any case."""
-    if text.lower() not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
-    return text.lower() == "true"
-
-
 def _parser() -> argparse.ArgumentParser:
     defaults = InstanceOptions()
     parser = argparse.ArgumentParser(description="Make pre-training records from raw text.", allow_abbrev=False)
     add = parser.add_argument
-    switch = {"type": parse_bool, "nargs": "?", "const": True, "metavar": "true|false"}
     add("--input_file", required=True, metavar="PATH",
         help="text: a file, a directory, a glob pattern or a comma-separated list of them. One sentence a line and a "
              "blank line between documents, or the output of WikiExtractor (with or without its --json)")
     add("--output_file", required=True, metavar="FILE",
         help="record file to write; instances are dealt out to several if they are separated by commas")
     add("--vocab_file", required=True, metavar="FILE", help="vocabulary that the model is trained on")
-    add("--do_lower_case", default=defaults.do_lower_case, **switch,
+    add("--do_lower_case", default=defaults.do_lower_case, **SWITCH,
         help="for an uncased vocabulary (default true)")
-    add("--do_whole_word_mask", default=defaults.do_whole_word_mask, **switch,
+    add("--do_whole_word_mask", default=defaults.do_whole_word_mask, **SWITCH,
         help="mask all the pieces of a word together (default false)")
     add("--max_seq_length", type=int, default=defaults.max_seq_length, metavar="N", help="default %(default)s")
     add("--max_predictions_per_seq", type=int, default=defaults.max_predictions_per_seq, metavar="N",

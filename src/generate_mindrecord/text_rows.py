@@ -1,0 +1,115 @@
+"""Rows of JSON-lines, TSV and CSV files, each with the place that an error message about it needs."""
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from src.errors import UserError
+
+
+class Row(NamedTuple):
+    """The fields of one row by column name; strings, and any JSON value from JSON lines."""
+
+    where: str  # file and line
+    fields: Mapping[str, Any]
+
+
+def read_json_lines(path: Path) -> Iterator[Row]:
+    """Rows of a file with one JSON object a line.
+
+    Raises:
+        UserError: the file cannot be read, is not UTF-8, or a line is empty or something else.
+    """
+    for number, line in _read_lines(path):
+        where = f"{path}, line {number}"
+        if not line.strip():
+            raise UserError(f"{where}: the line is empty, expected a JSON object; remove the line")
+        try:
+            fields = json.loads(line)
+        except ValueError as error:
+            raise UserError(f"{where}: {error}; expected one JSON object a line") from error
+        if not isinstance(fields, dict):
+            raise UserError(f"{where}: found {line.strip()[:40]!r}, expected a JSON object in braces")
+        yield Row(where, fields)
+
+
+def read_tsv(path: Path, columns: Sequence[str] | None = None, left_out: list[int] | None = None) -> Iterator[Row]:
+    """Rows of a tab-separated file; a quotation mark is a character like any other.
+
+    Args:
+        path: the file.
+        columns: the names of the columns when the file has no header line.
+        left_out: takes the line numbers of rows with a wrong number of fields, which are an error otherwise.
+
+    Raises:
+        UserError: the file cannot be read, is not UTF-8, or a row has a wrong number of fields.
+    """
+    for number, line in _read_lines(path):
+        where = f"{path}, line {number}"
+        values = line.removesuffix("\n").removesuffix("\r").split("\t")
+        if columns is None:
+            columns = _header(where, values)
+        elif len(values) == len(columns):
+            yield Row(where, dict(zip(columns, values, strict=True)))
+        elif left_out is not None:
+            left_out.append(number)
+        else:
+            raise _wrong_width(where, values, columns, "tabs")
+
+
+def read_csv(path: Path) -> Iterator[Row]:
+    """Rows of a comma-separated file with a header, written as spreadsheets do.
+
+    Fields may stand in double quotes, and may then hold commas, line ends and doubled quotes.
+
+    Raises:
+        UserError: the file cannot be read, is not UTF-8, or is no CSV, or a row has a wrong number of fields.
+    """
+    reader = csv.reader((line for _, line in _read_lines(path)), strict=True)
+    columns = None
+    while True:
+        where = f"{path}, line {reader.line_num + 1}"
+        try:
+            values = next(reader, None)
+        except csv.Error as error:
+            raise UserError(f"{where}: {error}; expected comma-separated values, with quotes in a quoted field "
+                            f"doubled") from error
+        if values is None:
+            return
+        if columns is None:
+            columns = _header(where, values)
+        elif len(values) == len(columns):
+            yield Row(where, dict(zip(columns, values, strict=True)))
+        else:
+            raise _wrong_width(where, values, columns, "commas")
+
+
+def _header(where: str, names: Sequence[str]) -> list[str]:
+    names = [name.strip() for name in names]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise UserError(f"{where}: the header names the column {repeated[0]!r} twice; name each column once")
+    return names
+
+
+def _wrong_width(where: str, values: Sequence[str], columns: Sequence[str], separator: str) -> UserError:
+    if not any(values):
+        return UserError(f"{where}: the line is empty, expected {len(columns)} fields; remove the line")
+    return UserError(f"{where}: number of fields: {len(values)}, expected {len(columns)} ({', '.join(columns)}), "
+                     f"separated by {separator}")
+
+
+def _read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines with their ends and numbers from 1. Only a line feed ends one: texts hold Unicode's other separators."""
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
+                except UnicodeDecodeError as error:
+                    raise UserError(f"{path}, line {number}: byte 0x{error.object[error.start]:02x} is not UTF-8; "
+                                    f"convert the file to UTF-8") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
