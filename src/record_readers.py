@@ -18,6 +18,8 @@ ColumnTypes = Mapping[str, str]  # name -> "int32" or "float32"
 
 SEQUENCE_COLUMNS = ("input_ids", "input_mask", "segment_ids")
 _SCHEMA_EXAMPLE = '{"numRows": 8, "columns": {"input_ids": {"type": "int64", "shape": [128]}}}'
+# What the names of record files hold: the BERT authors' tools and scripts say tf_record.
+_NAME_PARTS = {"mindrecord": ("mindrecord",), "tfrecord": ("tfrecord", "tf_record")}
 _KINDS = {"int32": "integers", "int64": "integers", "float32": "floats", "float64": "floats"}
 
 
@@ -74,7 +76,8 @@ def open_records(path: str | Path, dataset_format: str, columns: ColumnTypes, *,
                  schema_path: str | Path | None = None) -> Records:
     """Open the record files of a directory, or one record file; of the records only the first of each file is read.
 
-    In a directory (and below it) the files count whose name holds `dataset_format`, in natural order of their names.
+    In a directory (and below it) the files count whose name holds `dataset_format` (for TFRecord `tf_record` too), in
+    natural order of their names.
 
     Args:
         path: directory or file, given by the user as `option`.
@@ -130,7 +133,8 @@ def _record_files(directory: Path, kind: str) -> Iterator[Path]:
     for parent, folders, names in os.walk(directory):
         folders[:] = [folder for folder in folders if not folder.startswith(".")]  # files being written
         for name in names:
-            if kind in name.lower() and not name.startswith(".") and not name.endswith((".db", ".json")):
+            is_kind = any(part in name.lower() for part in _NAME_PARTS[kind])
+            if is_kind and not name.startswith(".") and not name.endswith((".db", ".json")):
                 yield Path(parent, name)
 
 

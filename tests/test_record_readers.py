@@ -98,6 +98,14 @@ def test_num_samples_and_schema_limit_the_rows(directories, dataset_format):
             assert open_records(directory, dataset_format, PRETRAIN_TYPES, schema_path=schema).num_rows == 20
 
 
+def test_the_other_spelling_of_tfrecord_counts(directories, tmp_path):
+    source = directories["tfrecord"]
+    shutil.copy(source / "part9.tfrecord", tmp_path / "train.tf_record")
+    assert open_records(tmp_path, "tfrecord", PRETRAIN_TYPES).files == [tmp_path / "train.tf_record"]
+    assert "holds tfrecord files (such as train.tf_record)" in told(open_records, tmp_path, "mindrecord",
+                                                                    PRETRAIN_TYPES)
+
+
 def test_one_file_may_be_given(directories, dataset_format):
     records = open_records(directories[dataset_format] / f"part9.{dataset_format}", dataset_format, PRETRAIN_TYPES)
     assert records.num_rows == 3
