@@ -18,8 +18,9 @@ ColumnTypes = Mapping[str, str]  # name -> "int32" or "float32"
 
 SEQUENCE_COLUMNS = ("input_ids", "input_mask", "segment_ids")
 _SCHEMA_EXAMPLE = '{"numRows": 8, "columns": {"input_ids": {"type": "int64", "shape": [128]}}}'
-# What the names of record files hold: the BERT authors' tools and scripts say tf_record.
-_NAME_PARTS = {"mindrecord": ("mindrecord",), "tfrecord": ("tfrecord", "tf_record")}
+# What a record file has in its name; the BERT authors' tools and the documented commands write tf_record.
+RECORD_FILE_NAMES = {"mindrecord": re.compile("mindrecord", re.IGNORECASE),
+                     "tfrecord": re.compile("tf[_-]?records?", re.IGNORECASE)}
 _KINDS = {"int32": "integers", "int64": "integers", "float32": "floats", "float64": "floats"}
 
 
@@ -76,7 +77,7 @@ def open_records(path: str | Path, dataset_format: str, columns: ColumnTypes, *,
                  schema_path: str | Path | None = None) -> Records:
     """Open the record files of a directory, or one record file; of the records only the first of each file is read.
 
-    In a directory (and below it) the files count whose name holds `dataset_format` (for TFRecord `tf_record` too), in
+    In a directory (and below it) the files count whose name holds `dataset_format` (for TFRecord also `tf_record`), in
     natural order of their names.
 
     Args:
@@ -133,7 +134,7 @@ def _record_files(directory: Path, kind: str) -> Iterator[Path]:
     for parent, folders, names in os.walk(directory):
         folders[:] = [folder for folder in folders if not folder.startswith(".")]  # files being written
         for name in names:
-            is_kind = any(part in name.lower() for part in _NAME_PARTS[kind])
+            is_kind = RECORD_FILE_NAMES[kind].search(name)
             if is_kind and not name.startswith(".") and not name.endswith((".db", ".json")):
                 yield Path(parent, name)
 

@@ -36,6 +36,7 @@ from src.generate_mindrecord.pretrain_instances import (  # noqa: E402
     Instances,
 )
 from src.record_files import DATASET_FORMATS, RecordWriter, pretrain_columns, write_schema_json  # noqa: E402
+from src.record_readers import RECORD_FILE_NAMES  # noqa: E402
 from src.tokenization import Vocabulary  # noqa: E402
 
 # Large enough for a good choice of random next sentences and to keep the cost of handing chunks over small; the
@@ -123,7 +124,7 @@ def _find_outputs(output_file: str, inputs: Sequence[Path]) -> list[Path]:
 def _report(summary: Summary, outputs: Sequence[Path], corpus: Corpus, without_random: int,
             dataset_format: str) -> None:
     for output in outputs:
-        if dataset_format not in output.name:
+        if not RECORD_FILE_NAMES[dataset_format].search(output.name):
             print(f"note: training looks for files with {dataset_format!r} in their name, unlike {output.name}")
     if corpus.num_split_documents:
         print(f"note: {corpus.num_split_documents} documents of more than {corpus.chunk_characters // 4} characters "

@@ -28,9 +28,10 @@ from src.errors import UserError, run_script  # noqa: E402
 from src.files import atomic_files, make_output_dir  # noqa: E402
 from src.mindrecord import MindRecordFile  # noqa: E402
 from src.record_files import RecordWriter  # noqa: E402
+from src.record_readers import RECORD_FILE_NAMES  # noqa: E402
 from src.tfrecord import TFRecordFile  # noqa: E402
 
-TFRECORD_NAME = re.compile(r"tf[_-]?records?", re.IGNORECASE)
+TFRECORD_NAME = RECORD_FILE_NAMES["tfrecord"]
 ROWS_AT_ONCE = 2048  # read, written and compared; a few megabytes
 BYTES_WORTH_A_WORKER = 100_000_000  # some seconds of work; a process takes that long to load MindSpore
 
