@@ -91,10 +91,11 @@ class Labels:
             names = [_label(row, column) for row in read_json_lines(path)]
         else:
             try:
-                names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+                lines = path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
             except (OSError, UnicodeDecodeError) as error:
                 raise UserError(f"cannot read the label file {path}: {getattr(error, 'strerror', None) or 'not UTF-8'}"
                                 f"; expected one label a line") from error
+            names = [line.strip() for line in lines]
         if not all(names):
             raise UserError(f"{path}, line {names.index('') + 1}: the line is empty, expected a label; remove the line")
         return cls(names, str(path))
@@ -178,9 +179,10 @@ def _label(row: Row, column: str) -> str:
     label = _field(row, column)
     if isinstance(label, bool):
         label = str(label).lower()
-    if not isinstance(label, (str, int, float)) or not str(label).strip():
+    text = str(label).strip()
+    if not isinstance(label, (str, int, float)) or not text or "\n" in text:
         raise UserError(f"{row.where}: column {column!r} holds {label!r}, expected a label")
-    return str(label).strip()
+    return text
 
 
 # ---------------------------------------------------------------- examples to arrays

@@ -27,9 +27,9 @@ def read_json_lines(path: Path) -> Iterator[Row]:
         if not line.strip():
             raise UserError(f"{where}: the line is empty, expected a JSON object; remove the line")
         try:
-            fields = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"{where}: {error}; expected one JSON object a line") from error
+            fields = json.loads(line.rstrip())
+        except json.JSONDecodeError as error:
+            raise UserError(f"{where}, column {error.colno}: {error.msg}; expected one JSON object a line") from error
         if not isinstance(fields, dict):
             raise UserError(f"{where}: found {line.strip()[:40]!r}, expected a JSON object in braces")
         yield Row(where, fields)
