@@ -15,7 +15,7 @@ from pathlib import Path
 from mindspore import Tensor, nn
 from tqdm import tqdm
 
-from src.checkpoint import list_checkpoints, remove_old_checkpoints, save_training_checkpoint
+from src.checkpoint import PREFIX, list_checkpoints, remove_old_checkpoints, save_training_checkpoint
 from src.errors import UserError
 from src.optimizer import Optimizer
 
@@ -104,6 +104,8 @@ class StepMeter:
 class Callback:
     """What wants to see the steps overrides some of these."""
 
+    wants_to_stop = False  # set by a callback: the run ends behind this step, as if it were the last
+
     def on_begin(self) -> None:
         """Before the first optimizer step."""
 
@@ -123,9 +125,10 @@ class Callback:
 class StopOnDivergence(Callback):
     """End the run when the loss is no longer a number, before anything of it is saved. Must stand first in the list."""
 
-    def __init__(self, checkpoint_directory: str | Path, start_step: int = 0) -> None:
+    def __init__(self, checkpoint_directory: str | Path, start_step: int = 0, prefix: str = PREFIX) -> None:
         """The directory is where the message tells the user to go on from; the run begins behind `start_step`."""
         self.directory = checkpoint_directory
+        self.prefix = prefix
         self.good_step = start_step
 
     def on_step(self, report: StepReport) -> None:
@@ -138,7 +141,8 @@ class StopOnDivergence(Callback):
             self.good_step = report.step
             return
         # A checkpoint of the last good step itself holds the weights that led to this.
-        good = [found.path for found in list_checkpoints(self.directory) if found.step < self.good_step]
+        good = [found.path for found in list_checkpoints(self.directory, self.prefix)
+                if found.step < self.good_step]
         advice = f"go on from {good[0]}, the last good checkpoint, with load_checkpoint_path" if good else "start again"
         raise UserError(f"step {report.step}: {found} (learning rate {report.learning_rate:.3g}, loss scale "
                         f"{report.loss_scale:g}), training stopped; lower learning_rate or raise warmup_steps, and "
@@ -212,14 +216,15 @@ class Checkpoints(Periodic):
     """
 
     def __init__(self, directory: Path, train_step_cell: nn.Cell, plan: RunPlan, every: int, keep: int,
-                 metadata: dict) -> None:
-        """`metadata` goes into every checkpoint."""
+                 metadata: dict, prefix: str = PREFIX) -> None:
+        """`metadata` goes into every checkpoint; file names begin with `prefix`."""
         super().__init__(self._save, every, plan.start_step)
         self.directory = directory
         self.train_step_cell = train_step_cell
         self.plan = plan
         self.keep = keep
         self.metadata = metadata
+        self.prefix = prefix
         self.unproven = False
 
     def on_step(self, report: StepReport) -> None:
@@ -238,10 +243,11 @@ class Checkpoints(Periodic):
         self.on_end(last)
 
     def _save(self, report: StepReport) -> None:
-        epoch = max(1, math.ceil(report.epochs))
-        save_training_checkpoint(self.directory, epoch, report.step, self.train_step_cell, self.metadata, self.keep + 1)
+        epoch = math.floor(self.plan.epochs_at(report.step - 1)) + 1  # in which the step began
+        save_training_checkpoint(self.directory, epoch, report.step, self.train_step_cell, self.metadata,
+                                 self.keep + 1, self.prefix)
         self.unproven = True
 
     def _prune(self, report: StepReport) -> None:
-        remove_old_checkpoints(self.directory, report.step, self.keep)
+        remove_old_checkpoints(self.directory, report.step, self.keep, self.prefix)
         self.unproven = False

@@ -29,11 +29,13 @@ import safetensors
 from safetensors.numpy import save_file
 
 from src.errors import UserError
+from src.files import atomic_write
 
 PREFIX = "checkpoint_bert"
 FORMAT_VERSION = 1
 
 _CKPT, _STATE, _MANIFEST = ".ckpt", ".state.safetensors", ".json"
+_ABOUT = ".about.json"  # beside weights alone
 # What other trainings leave in a .ckpt beside the weights.
 _OPTIMIZER_NAMES = {"learning_rate", "global_step", "beta1_power", "beta2_power", "epoch_num", "step_num", "loss_scale",
                     "scale_sense", "current_iterator_step", "last_overflow_iterator_step", "momentum"}
@@ -98,6 +100,38 @@ def save_training_checkpoint(directory: str | Path, epoch: int, step: int, train
         raise UserError(f"cannot save a checkpoint in {directory}: {error.strerror or error}; free space or give "
                         f"another save_checkpoint_path") from error
     return path
+
+
+def save_weights(network: ms.nn.Cell, path: str | Path, **about: object) -> None:
+    """Write the network's parameters to `path` (a `.ckpt`), and `about` them to a `.json` file beside it.
+
+    Such a file is for evaluation and prediction; a training cannot be resumed from it.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    path = Path(path)
+    parameters = [{"name": parameter.name, "data": parameter} for parameter in network.get_parameters()]
+    try:
+        # The weights last: whoever reads both never finds weights without what is said about them.
+        with atomic_write(path) as weights, atomic_write(path.with_suffix(_ABOUT)) as description:
+            description.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+            with _quiet_mindspore():
+                ms.save_checkpoint(parameters, str(weights), format="ckpt")
+            written = weights.with_name(weights.name + _CKPT)  # MindSpore adds the ending
+            written.chmod(description.stat().st_mode)
+            written.replace(weights)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}; free space or give another directory"
+                        ) from error
+
+
+def read_about(path: str | Path) -> dict | None:
+    """What `save_weights` was told about the weights in `path`; None when nothing is there to read."""
+    try:
+        return json.loads(Path(path).with_suffix(_ABOUT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def remove_old_checkpoints(directory: str | Path, step: int, keep: int, prefix: str = PREFIX) -> None:
@@ -372,10 +406,10 @@ class LoadReport:
         return "\n".join(lines)
 
 
-def load_weights(network: ms.nn.Cell, path: str | Path) -> LoadReport:
+def load_weights(network: ms.nn.Cell, path: str | Path, prefix: str = PREFIX) -> LoadReport:
     """Load what fits from a `.ckpt` (MindSpore 1.x or later) or `.safetensors` file into a network.
 
-    A directory stands for the newest complete checkpoint in it.
+    A directory stands for its `{prefix}_best.ckpt`, or else for the newest complete checkpoint in it.
     Names are taken as they are, or with one prefix removed from or added to all of them when that clearly fits
     better: the bare `BertModel` has the names of the pre-training network without `bert.bert.`.
 
@@ -384,7 +418,8 @@ def load_weights(network: ms.nn.Cell, path: str | Path) -> LoadReport:
     """
     path = Path(path)
     if path.is_dir():
-        path = _newest_in(path, PREFIX).path
+        best = path / f"{prefix}_best{_CKPT}"
+        path = best if best.is_file() else _newest_in(path, prefix).path
     values = read_weights(path)
     parameters = {parameter.name: parameter for parameter in network.get_parameters()}
     leftovers = [name for name in values if name not in parameters and _is_optimizer_name(name)]

@@ -12,14 +12,16 @@ import mindspore.dataset as ds
 import numpy as np
 
 from src.errors import UserError
+from src.length_grouping import choose_lengths, fitting_length
 from src.record_files import pretrain_columns
 from src.record_readers import SEQUENCE_COLUMNS, Records, open_records
 from src.sample_order import SampleOrder, Step, rank_share
 
-__all__ = ["PRETRAIN_TYPES", "BatchStream", "EvaluationBatches", "Limit", "create_dataset", "open_records",
-           "pretrain_limits", "user_errors_of"]
+__all__ = ["PRETRAIN_TYPES", "BatchStream", "EvaluationBatch", "EvaluationBatches", "Limit", "create_dataset",
+           "open_records", "pretrain_limits", "user_errors_of"]
 
 _ROWS_READ_AT_ONCE = 1024  # at 1.5 KB a row (128 tokens) 2 MB of memory
+_STEPS_IN_A_SAMPLE = 2000  # enough to know how long the longest record of a step usually is
 
 # Columns of pre-training in the order in which the network takes them: {name: dtype}.
 PRETRAIN_TYPES = {name: dtype for name, (dtype, _) in pretrain_columns(1, 1).items()}
@@ -76,8 +78,11 @@ class BatchStream:
         shuffle: False takes the records in file order in every epoch.
         accumulation_steps: batches in a step.
         bucket_list: ascending sequence lengths, the last one the length of the records. Then a step's rows are
-            of similar length and its input_ids, input_mask and segment_ids are cut to the bucket's length. Finding out
-            the lengths takes one pass over input_mask.
+            of similar length and its sequence columns are cut to the bucket's length. Finding out the lengths takes
+            one pass over input_mask.
+        length_grouping: without a `bucket_list`: "trim" cuts each step's sequence columns to the shortest of some
+            lengths that holds its longest record, which changes no result; "group" chooses a `bucket_list` by itself;
+            "none" computes all padding.
         rank, rank_size: this process and the number of processes.
         limits: bounds that every value of a column is compared with.
 
@@ -86,8 +91,9 @@ class BatchStream:
     """
 
     def __init__(self, records: Records, batch_size: int, total_steps: int, *, seed: int, start_step: int = 0,
-                 shuffle: bool = True, accumulation_steps: int = 1, bucket_list: Sequence[int] = (), rank: int = 0,
-                 rank_size: int = 1, limits: Mapping[str, Limit] | None = None) -> None:
+                 shuffle: bool = True, accumulation_steps: int = 1, bucket_list: Sequence[int] = (),
+                 length_grouping: str = "none", rank: int = 0, rank_size: int = 1,
+                 limits: Mapping[str, Limit] | None = None) -> None:
         self.records = records
         self.start_step = start_step
         self.total_steps = total_steps
@@ -95,12 +101,22 @@ class BatchStream:
         self._accumulation_steps = accumulation_steps
         self._rank, self._rank_size = rank, rank_size
         self._limits = dict(limits or {})
+        global_batch = accumulation_steps * batch_size * rank_size
         lengths = None
         if bucket_list:
             _check_bucket_list(bucket_list, records)
+        if bucket_list or length_grouping != "none":
             lengths = used_lengths(records)
-        self.order = SampleOrder(records.num_rows, accumulation_steps * batch_size * rank_size, seed, shuffle,
-                                 bucket_list, lengths)
+        if not bucket_list and length_grouping == "group":
+            bucket_list = choose_lengths(lengths, records.seq_length, total_steps)
+        self.order = SampleOrder(records.num_rows, global_batch, seed, shuffle, bucket_list, lengths)
+        self._trim_lengths = None
+        if not bucket_list and length_grouping == "trim":
+            self._row_lengths = lengths
+            a_sample = self.order.steps(0, min(total_steps, _STEPS_IN_A_SAMPLE))
+            longest = np.array([lengths[step.rows].max() for step in a_sample])
+            longest = np.append(longest, lengths.max())  # any step may meet the longest record
+            self._trim_lengths = choose_lengths(longest, records.seq_length, total_steps)
 
     def __len__(self) -> int:
         """Steps that are left."""
@@ -127,7 +143,10 @@ class BatchStream:
         group, count = [], 0
         for step in self.order.steps(self.start_step, self.total_steps):
             rows = rank_share(step.rows, self._accumulation_steps, self._rank, self._rank_size)
-            group.append(Step(rows, step.bucket))
+            # The same length on every rank, as it is that of the whole step's longest record.
+            bucket = step.bucket if self._trim_lengths is None else fitting_length(
+                int(self._row_lengths[step.rows].max()), self._trim_lengths)
+            group.append(Step(rows, bucket))
             count += len(rows)
             if count >= at_once:
                 yield group
@@ -138,45 +157,76 @@ class BatchStream:
     def _finish(self, step: Step, batch: dict[str, np.ndarray]) -> tuple[np.ndarray, ...]:
         limits = self._limits
         if step.bucket is not None:
-            for name in set(SEQUENCE_COLUMNS) & set(batch):
-                batch[name] = np.ascontiguousarray(batch[name][:, :step.bucket])
+            _cut(batch, step.bucket, self.records)
             if "masked_lm_positions" in limits:
                 limits = {**limits, "masked_lm_positions": Limit(step.bucket, "input_mask ends before it")}
         _check(self.records, step.rows, batch, limits)
         return tuple(batch.values())
 
 
-class EvaluationBatches:
-    """Every record once, in file order, in batches of one shape: yields (arrays in column order, num_valid).
+class EvaluationBatch(NamedTuple):
+    """Arrays [batch_size, length] in the order of the columns; the first `len(rows)` rows count."""
 
-    The last batch is filled up with copies of a record, of which `num_valid` does not count any: one shape means one
-    compiled graph. All ranks have the same number of batches (so that they may communicate in each); towards the end
-    a rank may be left with a batch of which nothing is valid.
+    columns: tuple[np.ndarray, ...]
+    rows: np.ndarray  # record numbers of the rows that count, from 0
+
+
+class EvaluationBatches:
+    """Every record once, in batches of `batch_size` rows: yields an `EvaluationBatch` each.
+
+    A batch that records do not fill is filled up with copies of one, which do not count: one shape means one compiled
+    graph. All ranks have the same number of batches (so that they may communicate in each); towards the end a rank may
+    be left with a batch of which nothing counts.
+
+    Args:
+        records: where the rows come from.
+        batch_size: rows of a batch.
+        group_by_length: batches hold records of similar length and their sequence columns are cut to it, which spares
+            the padding; otherwise records come in file order at full length.
+        rank, rank_size: this process and the number of processes.
+        limits: bounds that every value of a column is compared with.
 
     Raises:
         UserError: while iterating: a record breaks a limit or cannot be read.
     """
 
-    def __init__(self, records: Records, batch_size: int, *, rank: int = 0, rank_size: int = 1,
-                 limits: Mapping[str, Limit] | None = None) -> None:
+    def __init__(self, records: Records, batch_size: int, *, group_by_length: bool = False, rank: int = 0,
+                 rank_size: int = 1, limits: Mapping[str, Limit] | None = None) -> None:
         self.records = records
         self._batch_size = batch_size
         self._rank, self._rank_size = rank, rank_size
         self._limits = dict(limits or {})
+        groups = [(np.arange(records.num_rows), records.seq_length)]
+        if group_by_length:
+            lengths = used_lengths(records)
+            chosen = choose_lengths(lengths, records.seq_length, -(-records.num_rows // batch_size))
+            group_of = np.searchsorted(chosen, lengths)
+            groups = [(np.flatnonzero(group_of == i), length) for i, length in enumerate(chosen)]
+        at_once = batch_size * rank_size
+        self._batches = [(rows[first:first + at_once], length) for rows, length in groups
+                         for first in range(0, len(rows), at_once)]
 
     def __len__(self) -> int:
         """Number of batches."""
-        return -(-self.records.num_rows // (self._batch_size * self._rank_size))
+        return len(self._batches)
 
-    def __iter__(self) -> Iterator[tuple[tuple[np.ndarray, ...], int]]:
-        """Yield each batch and how many of its first rows count."""
-        last = self.records.num_rows - 1
-        firsts = (np.arange(len(self)) * self._rank_size + self._rank) * self._batch_size
-        for first in firsts:
-            rows = np.minimum(np.arange(first, first + self._batch_size), last)
-            batch = self.records.read(rows)
-            _check(self.records, rows, batch, self._limits)
-            yield tuple(batch.values()), int(np.clip(last + 1 - first, 0, self._batch_size))
+    def __iter__(self) -> Iterator[EvaluationBatch]:
+        """Yield each batch with the numbers of the rows that count."""
+        for of_all_ranks, length in self._batches:
+            rows = of_all_ranks[self._rank * self._batch_size:(self._rank + 1) * self._batch_size]
+            filled = np.resize(rows, self._batch_size) if len(rows) else np.full(self._batch_size, of_all_ranks[-1])
+            batch = self.records.read(filled)
+            _check(self.records, filled, batch, self._limits)
+            if length is not None and length < (self.records.seq_length or 0):
+                _cut(batch, length, self.records)
+            yield EvaluationBatch(tuple(batch.values()), rows)
+
+
+def _cut(batch: dict[str, np.ndarray], length: int, records: Records) -> None:
+    """Cut the columns that have a value for every token (ids, mask, segments, labels of tokens) to a length."""
+    for name, values in batch.items():
+        if name in SEQUENCE_COLUMNS or (name == "label_ids" and values.shape[1] == records.seq_length):
+            batch[name] = np.ascontiguousarray(values[:, :length])
 
 
 def used_lengths(records: Records) -> np.ndarray:

@@ -1,9 +1,10 @@
 """Files that are either whole or absent: write under a temporary name, then rename."""
 
+import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -59,3 +60,10 @@ def atomic_files(directory: str | Path) -> Iterator[Path]:
             written.replace(directory / written.name)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_json_lines(path: str | Path, items: Iterable[Mapping]) -> None:
+    """Write a file of JSON objects, one a line; characters stay readable."""
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for item in items:
+            file.write(json.dumps(item, ensure_ascii=False) + "\n")

@@ -3,6 +3,7 @@
 import json
 from collections import deque
 from collections.abc import Iterable
+from operator import itemgetter
 from pathlib import Path
 
 from src.callbacks import Callback, RunPlan, StepReport
@@ -72,19 +73,21 @@ def read_metrics(path: str | Path) -> list[dict]:
 class LossPlot(Callback):
     """Draw the metrics file at the end of the run. Must stand behind the `MetricsFile`, which it reads."""
 
-    def __init__(self, metrics_path: str | Path, plot_path: str | Path) -> None:
-        """The plot is a PNG file, given by plot_file."""
+    def __init__(self, metrics_path: str | Path, plot_path: str | Path, score: str = "masked_lm_accuracy") -> None:
+        """The plot is a PNG file, given by plot_file; it shows this score of the evaluations too."""
         self.metrics_path = metrics_path
+        self.score = score
         self.plot_path = Path(plot_path)
         make_output_dir(self.plot_path.parent, "plot_file")
 
     def on_end(self, last: StepReport) -> None:
         """Draw it."""
-        plot_metrics(self.metrics_path, self.plot_path)
+        plot_metrics(self.metrics_path, self.plot_path, self.score)
 
 
-def plot_metrics(metrics_path: str | Path, plot_path: str | Path, smoothing: int = 50) -> None:
-    """Draw the loss of each step, its running mean over `smoothing` steps, and the evaluation scores."""
+def plot_metrics(metrics_path: str | Path, plot_path: str | Path, score: str = "masked_lm_accuracy",
+                 smoothing: int = 50) -> None:
+    """Draw the loss of each step, its running mean over `smoothing` steps, and one score of the evaluations."""
     from matplotlib.figure import Figure  # takes half a second to import, which the start of a run need not wait for
 
     lines = read_metrics(metrics_path)
@@ -94,11 +97,12 @@ def plot_metrics(metrics_path: str | Path, plot_path: str | Path, smoothing: int
     axis.plot(steps, losses, color="tab:blue", alpha=0.25, linewidth=0.8)
     axis.plot(steps, _running_mean(losses, smoothing), color="tab:blue", label=f"training loss (mean of {smoothing})")
     axis.set(xlabel="optimizer step", ylabel="loss")
-    scores = [(line["step"], line["masked_lm_accuracy"]) for line in lines if "masked_lm_accuracy" in line]
+    scores = [(line["step"], line[score]) for line in lines if score in line]
     if scores:
         right = axis.twinx()
-        right.plot(*zip(*scores, strict=True), "o-", color="tab:orange", label="masked-LM accuracy (evaluation)")
-        right.set(ylabel="accuracy", ylim=(0, None))
+        name = score.replace("_", " ")
+        right.plot(*zip(*scores, strict=True), "o-", color="tab:orange", label=f"{name} (evaluation)")
+        right.set(ylabel=name, ylim=(min(0, min(scores, key=itemgetter(1))[1]), None))
         right.legend(loc="upper center")
     axis.legend(loc="upper right")
     with atomic_write(plot_path) as temporary:

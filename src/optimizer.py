@@ -4,6 +4,7 @@ Own cells, because MindSpore's `nn.Lamb` has no CPU kernel and `nn.AdamWeightDec
 Every state that a resumed run needs is a Parameter: the moments, named `<state>.<weight>`, and `global_step`.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,18 @@ NOT_DECAYED = ("layernorm", "bias")
 def is_decayed(name: str) -> bool:
     """Whether weight decay applies to the parameter called `name`: not to layer norms and biases."""
     return not any(part in name.lower() for part in NOT_DECAYED)
+
+
+def layer_rates(names: list[str], layer_decay: float) -> list[float]:
+    """Factors on the learning rate by depth: each layer learns `layer_decay` times as fast as the one above it.
+
+    The pooler and the heads have 1, the last layer of the encoder `layer_decay`, the embeddings the least
+    (Howard and Ruder 2018; for BERT Sun et al. 2019).
+    """
+    numbers = [int(found[1]) if (found := re.search(r"bert_encoder\.layers\.(\d+)\.", name)) else
+               -1 if "bert_embedding" in name else None for name in names]
+    top = max((number for number in numbers if number is not None), default=-1) + 1
+    return [1.0 if number is None else layer_decay ** (top - number) for number in numbers]
 
 
 class WarmUpPolynomialDecay(nn.Cell):
@@ -61,10 +74,12 @@ class Optimizer(nn.Cell):
     An optimizer is called with the gradients and a factor that multiplies all of them, None for 1.
     """
 
-    def __init__(self, parameters: list[Parameter], learning_rate: WarmUpPolynomialDecay, weight_decay: float = 0.0):
+    def __init__(self, parameters: list[Parameter], learning_rate: WarmUpPolynomialDecay, weight_decay: float = 0.0,
+                 layer_decay: float = 1.0):
         super().__init__(auto_prefix=False)
         self.parameters = ParameterTuple(parameters)
         self.learning_rate = learning_rate
+        self.rates = tuple(layer_rates([parameter.name for parameter in parameters], layer_decay))
         # A `for` over the weights would nest a graph for each and pass the compiler's depth limit at 200 of them.
         self.hyper_map = ops.HyperMap()
         self.decays = tuple(weight_decay if is_decayed(parameter.name) else 0.0 for parameter in parameters)
@@ -85,8 +100,9 @@ class AdamWeightDecay(Optimizer):
     """
 
     def __init__(self, parameters: list[Parameter], learning_rate: WarmUpPolynomialDecay, weight_decay: float = 0.01,
-                 beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-6, bias_correction: bool = False):
-        super().__init__(parameters, learning_rate, weight_decay)
+                 beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-6, bias_correction: bool = False,
+                 layer_decay: float = 1.0):
+        super().__init__(parameters, learning_rate, weight_decay, layer_decay)
         self.beta1, self.beta2, self.eps = beta1, beta2, eps
         self.bias_correction = bias_correction
         self.first_moments = self.parameters.clone("adam_m", init="zeros")
@@ -106,14 +122,17 @@ class AdamWeightDecay(Optimizer):
             # The kernel adds eps to sqrt(v), AdamW to the corrected sqrt(v / (1 - beta2_power)).
             eps = self.eps * ops.sqrt(1.0 - beta2_power)
         update_one = ops.partial(self.update_one, factor, learning_rate, beta1_power, beta2_power, eps)
-        self.hyper_map(update_one, self.parameters, self.first_moments, self.second_moments, self.decays, gradients)
+        self.hyper_map(update_one, self.parameters, self.first_moments, self.second_moments, self.decays, self.rates,
+                       gradients)
         return ops.assign_add(self.global_step, 1)
 
     def update_one(self, factor: Tensor | None, learning_rate: Tensor, beta1_power: Tensor, beta2_power: Tensor,
-                   eps: float | Tensor, weight: Parameter, m: Parameter, v: Parameter, decay: float,
+                   eps: float | Tensor, weight: Parameter, m: Parameter, v: Parameter, decay: float, rate: float,
                    gradient: Tensor) -> bool:
         """Update one weight and its moments."""
         gradient = _scaled(gradient, factor)
+        if rate != 1.0:
+            learning_rate = learning_rate * rate
         if decay > 0.0:
             self.shrink(weight, learning_rate * decay, weight)
         self.adam(weight, m, v, beta1_power, beta2_power, learning_rate, self.beta1, self.beta2, eps, gradient)
@@ -128,8 +147,8 @@ class Lamb(Optimizer):
     """
 
     def __init__(self, parameters: list[Parameter], learning_rate: WarmUpPolynomialDecay, weight_decay: float = 0.01,
-                 beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-6):
-        super().__init__(parameters, learning_rate, weight_decay)
+                 beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-6, layer_decay: float = 1.0):
+        super().__init__(parameters, learning_rate, weight_decay, layer_decay)
         self.beta1, self.beta2, self.eps = beta1, beta2, eps
         self.first_moments = self.parameters.clone("lamb_m", init="zeros")
         self.second_moments = self.parameters.clone("lamb_v", init="zeros")
@@ -141,13 +160,17 @@ class Lamb(Optimizer):
         m_correction = 1.0 / (1.0 - ops.pow(self.beta1, update))
         v_correction = 1.0 / (1.0 - ops.pow(self.beta2, update))
         update_one = ops.partial(self.update_one, factor, learning_rate, m_correction, v_correction)
-        self.hyper_map(update_one, self.parameters, self.first_moments, self.second_moments, self.decays, gradients)
+        self.hyper_map(update_one, self.parameters, self.first_moments, self.second_moments, self.decays, self.rates,
+                       gradients)
         return ops.assign_add(self.global_step, 1)
 
     def update_one(self, factor: Tensor | None, learning_rate: Tensor, m_correction: Tensor, v_correction: Tensor,
-                   weight: Parameter, m: Parameter, v: Parameter, decay: float, gradient: Tensor) -> bool:
+                   weight: Parameter, m: Parameter, v: Parameter, decay: float, rate: float,
+                   gradient: Tensor) -> bool:
         """Update one weight and its moments."""
         gradient = _scaled(gradient, factor)
+        if rate != 1.0:
+            learning_rate = learning_rate * rate
         new_m = self.beta1 * m + (1.0 - self.beta1) * gradient
         new_v = self.beta2 * v + (1.0 - self.beta2) * gradient * gradient
         direction = new_m * m_correction / (ops.sqrt(new_v * v_correction) + self.eps)
@@ -165,8 +188,9 @@ class Lamb(Optimizer):
 class Momentum(Optimizer):
     """Stochastic gradient descent with momentum: v = momentum v + g;  w = w - lr v."""
 
-    def __init__(self, parameters: list[Parameter], learning_rate: WarmUpPolynomialDecay, momentum: float = 0.9):
-        super().__init__(parameters, learning_rate)
+    def __init__(self, parameters: list[Parameter], learning_rate: WarmUpPolynomialDecay, momentum: float = 0.9,
+                 layer_decay: float = 1.0):
+        super().__init__(parameters, learning_rate, layer_decay=layer_decay)
         self.momentum = momentum
         self.velocities = self.parameters.clone("momentum", init="zeros")
         self.apply_momentum = ops.ApplyMomentum()
@@ -175,12 +199,14 @@ class Momentum(Optimizer):
         """Apply one update; return the number of updates made, int32 []."""
         learning_rate = self.learning_rate(self.global_step)
         update_one = ops.partial(self.update_one, factor, learning_rate)
-        self.hyper_map(update_one, self.parameters, self.velocities, gradients)
+        self.hyper_map(update_one, self.parameters, self.velocities, self.rates, gradients)
         return ops.assign_add(self.global_step, 1)
 
     def update_one(self, factor: Tensor | None, learning_rate: Tensor, weight: Parameter, velocity: Parameter,
-                   gradient: Tensor) -> bool:
+                   rate: float, gradient: Tensor) -> bool:
         """Update one weight and its velocity."""
+        if rate != 1.0:
+            learning_rate = learning_rate * rate
         self.apply_momentum(weight, velocity, learning_rate, _scaled(gradient, factor), self.momentum)
         return True
 
@@ -206,7 +232,8 @@ def create_optimizer(name: str, network: nn.Cell, group: Mapping[str, Any], tota
     """Build the optimizer called `name` for the trainable weights of `network`.
 
     `group` holds the configuration keys of that optimizer. Learning rate keys make the schedule; a group with nothing
-    but `learning_rate` keeps it constant. `decay_steps` 0 means the whole run of `total_steps` updates.
+    but `learning_rate` keeps it constant. `decay_steps` 0 means the whole run of `total_steps` updates. `layer_decay`
+    is that of `layer_rates`.
     """
     if name not in OPTIMIZERS:
         raise UserError(f"optimizer: unknown optimizer '{name}'; choose one of {', '.join(OPTIMIZERS)}")

@@ -48,8 +48,9 @@ def evaluate(network: BertPretrainEval, batches: EvaluationBatches) -> PretrainS
     """Score the network on every record once, with a progress bar when standard error is a terminal."""
     network.set_train(False)
     score = PretrainScore()
-    for columns, num_valid in tqdm(batches, desc="evaluating", unit="batch", disable=not sys.stderr.isatty()):
+    for columns, rows in tqdm(batches, desc="evaluating", unit="batch", disable=not sys.stderr.isatty()):
         ids, mask, segments, pair_labels, positions, word_labels, word_weights = columns
+        num_valid = len(rows)
         outputs = network(*map(Tensor, (ids, mask, segments, pair_labels, positions, word_labels)))
         words, classes, word_losses, pair_losses = (output.asnumpy()[:num_valid] for output in outputs)
         score.update(words, classes, word_losses, pair_losses, word_labels[:num_valid], word_weights[:num_valid],

@@ -42,12 +42,17 @@ def starting_step(step_cell: nn.Cell, output_dir: Path, resume: bool, checkpoint
         if found:
             print(found, flush=True)  # weights alone: what was loaded and what not
         return 0
+    report_resumption(found, recipe)
+    return found.step
+
+
+def report_resumption(found: Checkpoint, recipe: Mapping[str, object]) -> None:
+    """Say which checkpoint a run goes on from, and in what its recipe differs from the run that saved it."""
     print(f"resumed from {found.path} after step {found.step}", flush=True)
     changed = [f"{key} {found.metadata.get(key)} -> {value}" for key, value in recipe.items()
                if found.metadata.get(key) != value]
     if changed:
         print(f"continues differently from the run that saved it: {', '.join(changed)}", file=sys.stderr, flush=True)
-    return found.step
 
 
 def train(step_cell: nn.Cell, stream: BatchStream, plan: RunPlan, callbacks: Sequence[Callback],
@@ -90,6 +95,8 @@ def train(step_cell: nn.Cell, stream: BatchStream, plan: RunPlan, callbacks: Seq
             else:
                 for number, columns in enumerate(stream, start=1):
                     tell(number, step_cell(*map(Tensor, columns)))
+                    if any(callback.wants_to_stop for callback in callbacks):
+                        break
         for callback in callbacks:
             if last is not None:
                 callback.on_end(last)

@@ -248,6 +248,57 @@ def test_leaving_early_neither_hangs_nor_complains(directories):
     assert (result.returncode, result.stdout, result.stderr) == (0, "left\n", "")
 
 
+# ---------------------------------------------------------------- length grouping
+
+SEQUENCES = ("input_ids", "input_mask", "segment_ids")
+
+
+def test_trimming_changes_nothing_but_the_padding(mindrecords, monkeypatch):
+    monkeypatch.setattr("src.length_grouping.GRAPH_COST", 0)
+    whole = data.BatchStream(mindrecords, 3, 60, seed=2)
+    trimmed = data.BatchStream(mindrecords, 3, 60, seed=2, length_grouping="trim", limits=LIMITS)
+    widths = set()
+    for full, cut in zip(whole, trimmed, strict=True):
+        width = cut[0].shape[1]
+        widths.add(width)
+        for name, before, after in zip(COLUMNS, full, cut, strict=True):
+            assert np.array_equal(before[:, :width] if name in SEQUENCES else before, after)
+        assert not full[1][:, width:].any()  # no token was cut off
+        assert full[1][:, width - 8:].any()  # and no eight columns of padding are left
+    assert len(widths) > 1
+
+
+def test_ranks_trim_to_the_same_length(mindrecords, monkeypatch):
+    monkeypatch.setattr("src.length_grouping.GRAPH_COST", 0)
+    steps = [list(data.BatchStream(mindrecords, 2, 20, seed=2, length_grouping="trim", rank=rank, rank_size=2))
+             for rank in range(2)]
+    assert all(one[0].shape == other[0].shape for one, other in zip(*steps, strict=True))
+
+
+def test_grouping_by_itself_takes_every_record_once_an_epoch(mindrecords, monkeypatch):
+    monkeypatch.setattr("src.length_grouping.GRAPH_COST", 0)
+    steps = list(data.BatchStream(mindrecords, 1, N, seed=2, length_grouping="group", limits=LIMITS))
+    assert sorted(int(numbers_of(batch)[0]) for batch in steps) == list(range(N))
+    assert len({batch[0].shape for batch in steps}) > 1
+
+
+@pytest.mark.parametrize("rank_size", [1, 2])
+def test_grouped_evaluation_takes_every_record_once(mindrecords, monkeypatch, rank_size):
+    monkeypatch.setattr("src.length_grouping.GRAPH_COST", 0)
+    seen, shapes = [], []
+    for rank in range(rank_size):
+        batches = data.EvaluationBatches(mindrecords, 4, group_by_length=True, rank=rank, rank_size=rank_size)
+        shapes.append([batch[0].shape for batch, _ in batches])
+        for batch, rows in batches:
+            assert numbers_of(batch)[:len(rows)].tolist() == rows.tolist()
+            assert batch[1].sum(axis=1)[:len(rows)].tolist() == EVERYTHING["input_mask"][rows].sum(axis=1).tolist()
+            seen += rows.tolist()
+    assert sorted(seen) == list(range(N))
+    assert all(one == shapes[0] for one in shapes)
+    assert {shape[0] for shape in shapes[0]} == {4}
+    assert len(set(shapes[0])) > 1
+
+
 # ---------------------------------------------------------------- evaluation
 
 @pytest.mark.parametrize("batch_size", [1, 10, 53, 100])
@@ -259,11 +310,12 @@ def test_evaluation_takes_every_record_once(records, batch_size, rank_size):
         batches = data.EvaluationBatches(records, batch_size, rank=rank, rank_size=rank_size, limits=LIMITS)
         lengths.add(len(batches))
         count = 0
-        for batch, num_valid in batches:
+        for batch, valid_rows in batches:
             assert [values.shape for values in batch] == [(batch_size, length) for _, length in COLUMNS.values()]
             rows = numbers_of(batch)
             assert np.array_equal(batch[0], EVERYTHING["input_ids"][rows])
-            seen += rows[:num_valid].tolist()
+            assert rows[:len(valid_rows)].tolist() == valid_rows.tolist()
+            seen += valid_rows.tolist()
             count += 1
         assert count == len(batches)
     assert sorted(seen) == list(range(N))
@@ -271,5 +323,5 @@ def test_evaluation_takes_every_record_once(records, batch_size, rank_size):
 
 
 def test_evaluation_keeps_file_order(mindrecords):
-    seen = [numbers_of(batch)[:num_valid] for batch, num_valid in data.EvaluationBatches(mindrecords, 7)]
+    seen = [numbers_of(batch)[:len(rows)] for batch, rows in data.EvaluationBatches(mindrecords, 7)]
     assert np.concatenate(seen).tolist() == list(range(N))

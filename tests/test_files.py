@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from src.errors import UserError
-from src.files import atomic_files, atomic_write, make_output_dir
+from src.files import atomic_files, atomic_write, make_output_dir, write_json_lines
 
 
 def names(directory: Path) -> list[str]:
@@ -75,3 +75,8 @@ def test_atomic_files_moves_all_or_nothing(tmp_path):
         raise RuntimeError
     assert names(tmp_path) == ["a.mindrecord", "a.mindrecord.db"]
     assert (tmp_path / "a.mindrecord").read_text() == "a.mindrecord"
+
+
+def test_json_lines_keep_characters_readable(tmp_path):
+    write_json_lines(tmp_path / "out.jsonl", [{"label": "体育"}, {"label": "b"}])
+    assert (tmp_path / "out.jsonl").read_text(encoding="utf-8") == '{"label": "体育"}\n{"label": "b"}\n'

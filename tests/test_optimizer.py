@@ -15,6 +15,7 @@ from src.optimizer import (
     WarmUpPolynomialDecay,
     create_optimizer,
     is_decayed,
+    layer_rates,
     squared_norm,
 )
 
@@ -29,10 +30,11 @@ def graph_mode():
     ms.set_context(mode=ms.GRAPH_MODE)
 
 
-def run(optimizer_class, initial, gradients, factor=None, **options):
-    """Apply the gradients step by step; return the weights after every step, by name."""
+def run(optimizer_class, initial, gradients, factor=None, rate=1.0, **options):
+    """Apply the gradients step by step, at `rate` times the learning rate; return the weights after every step."""
     weights = [Parameter(Tensor(initial[name].astype(np.float32)), name=name) for name in initial]
-    optimizer = optimizer_class(weights, WarmUpPolynomialDecay(**SCHEDULE), **options)
+    slowed = {key: SCHEDULE[key] * rate for key in ("learning_rate", "end_learning_rate")}
+    optimizer = optimizer_class(weights, WarmUpPolynomialDecay(**SCHEDULE | slowed), **options)
     history = {name: [] for name in initial}
     for step in range(STEPS):
         row = tuple(Tensor(gradients[name][step].astype(np.float32)) for name in initial)
@@ -154,3 +156,25 @@ def test_squared_norm_of_a_large_matrix():
     x = np.random.default_rng(0).normal(size=(2000, 512)).astype(np.float32)
     found = squared_norm(Tensor(x)).asnumpy()
     assert found == pytest.approx(np.sum(x.astype(np.float64) ** 2), rel=1e-5)
+
+
+DEEP_NAMES = ["bert.bert.bert_embedding_lookup.embedding_table", "bert.bert.bert_encoder.layers.0.output.dense.weight",
+              "bert.bert.bert_encoder.layers.1.output.dense.weight", "bert.bert.dense.weight", "bert.dense_1.weight"]
+
+
+def test_layer_rates_fall_with_depth():
+    assert layer_rates(DEEP_NAMES, 0.5) == [0.125, 0.25, 0.5, 1.0, 1.0]
+    assert layer_rates(DEEP_NAMES, 1.0) == [1.0] * 5
+    assert layer_rates(["dense.weight"], 0.5) == [1.0]
+
+
+@pytest.mark.parametrize("optimizer_class", [AdamWeightDecay, Lamb, Momentum])
+def test_layer_decay_is_a_learning_rate_of_each_layer(optimizer_class):
+    random = np.random.default_rng(0)
+    initial = {name: random.normal(size=(2, 3)) for name in DEEP_NAMES}
+    gradients = {name: random.normal(size=(STEPS, 2, 3)) for name in DEEP_NAMES}
+    found = run(optimizer_class, initial, gradients, layer_decay=0.5)
+    for name, rate in zip(DEEP_NAMES, layer_rates(DEEP_NAMES, 0.5), strict=True):
+        # A network of this weight alone, whose schedule is slower.
+        alone = run(optimizer_class, {name: initial[name]}, {name: gradients[name]}, rate=rate)
+        np.testing.assert_allclose(found[name], alone[name], rtol=1e-5, atol=1e-6, err_msg=name)

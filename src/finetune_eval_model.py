@@ -1,0 +1,51 @@
+"""The encoder with the head of a fine-tuning task: what is evaluated, exported and used for prediction.
+
+Shapes at line ends: B batch, S sequence, H hidden, C classes. Cells and parameters carry the names of the published
+checkpoints; every network takes the columns in the order of the records and any batch size and sequence length.
+"""
+
+import mindspore as ms
+from mindspore import Tensor, nn
+
+from src.bert_model import BertConfig, BertModel
+from src.dropout import Dropout
+from src.layers import Dense
+
+
+class BertCLSModel(nn.Cell):
+    """Score the classes of a sentence or a pair of sentences; with one class its value (regression).
+
+    Args:
+        config: the encoder.
+        is_training: whether dropout applies.
+        num_labels: number of classes C; 1 for regression.
+        dropout_prob: dropout on the pooled output while training.
+    """
+
+    def __init__(self, config: BertConfig, is_training: bool, num_labels: int = 2, dropout_prob: float = 0.0):
+        super().__init__()
+        self.compute_type = config.compute_type
+        self.bert = BertModel(config, is_training)
+        self.dropout = Dropout(dropout_prob if is_training else 0.0)
+        self.dense_1 = Dense(config.hidden_size, num_labels)
+
+    def construct(self, input_ids: Tensor, input_mask: Tensor, token_type_id: Tensor) -> Tensor:
+        """Map ids, mask and segments, int32 [B,S], to logits float32 [B,C]."""
+        _, pooled, _ = self.bert(input_ids, token_type_id, input_mask)  # [B,H]
+        return self.dense_1(self.dropout(pooled).astype(self.compute_type)).astype(ms.float32)
+
+
+class BertSquadModel(nn.Cell):
+    """Score every token as the start and as the end of the answer."""
+
+    def __init__(self, config: BertConfig, is_training: bool):
+        super().__init__()
+        self.compute_type = config.compute_type
+        self.bert = BertModel(config, is_training)
+        self.dense1 = Dense(config.hidden_size, 2)
+
+    def construct(self, input_ids: Tensor, input_mask: Tensor, token_type_id: Tensor) -> tuple[Tensor, Tensor]:
+        """Map ids, mask and segments, int32 [B,S], to start logits and end logits, float32 [B,S]."""
+        hidden, _, _ = self.bert(input_ids, token_type_id, input_mask)  # [B,S,H]
+        logits = self.dense1(hidden.astype(self.compute_type)).astype(ms.float32)  # [B,S,2]
+        return logits[:, :, 0], logits[:, :, 1]

@@ -1,0 +1,70 @@
+"""What a kind of fine-tuning is: its records, its networks, its scores."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+from mindspore import nn
+
+from src.bert_model import BertConfig
+from src.dataset import EvaluationBatches, Limit
+from src.model_utils.config import Config
+from src.record_readers import Records, open_records
+
+
+class Evaluation(NamedTuple):
+    """Outcome of evaluating a network on every record."""
+
+    results: dict[str, float]  # every score by name, for the metrics file
+    lines: list[str]  # what is printed
+    write_predictions: Callable[[Path], None] | None = None  # writes a line for every record to a file
+
+
+class FinetuneTask(ABC):
+    """One kind of fine-tuning: its records, its networks, its scores.
+
+    Args:
+        config: the script's configuration.
+        bert_config: sizes of the encoder.
+    """
+
+    name: ClassVar[str]  # begins the names of checkpoints
+    best_metric: str  # key of `Evaluation.results`; the higher, the better
+    train_columns: Mapping[str, str]  # {name: type} in the order in which the training network takes them
+    eval_columns: Mapping[str, str]
+    limits: Mapping[str, Limit]  # bounds of the values in the records
+
+    def __init__(self, config: Config, bert_config: BertConfig) -> None:
+        self.config = config
+        self.bert_config = bert_config
+
+    @abstractmethod
+    def training_network(self) -> nn.Cell:
+        """A network that maps the training columns to the loss, a scalar."""
+
+    @abstractmethod
+    def evaluation_network(self) -> nn.Cell:
+        """What `evaluate` calls, with parameters of the same names."""
+
+    @abstractmethod
+    def evaluate(self, network: nn.Cell, batches: EvaluationBatches) -> Evaluation:
+        """Score the network on every record."""
+
+    def train_records(self) -> Records:
+        """Open the records to train on."""
+        return self._open_records("train_data_file_path", self.train_columns)
+
+    def eval_records(self) -> Records:
+        """Open the records to evaluate on."""
+        return self._open_records("eval_data_file_path", self.eval_columns)
+
+    def _open_records(self, option: str, columns: Mapping[str, str]) -> Records:
+        return open_records(self.config[option], self.config.dataset_format, columns, option=option,
+                            seq_length=self.bert_config.seq_length, schema_path=self.config.schema_file_path or None)
+
+    def evaluation_batches(self) -> EvaluationBatches:
+        """Every record to evaluate on once."""
+        records = self.eval_records()
+        return EvaluationBatches(records, min(self.config.eval_batch_size, records.num_rows), limits=self.limits,
+                                 group_by_length=self.config.length_grouping != "none")
