@@ -157,3 +157,30 @@ EOF
     launch pretraining_log.txt run_pretrain.py --device_target "$target" --device_id "$device_id" \
         --epoch_size "$epoch_size" --data_dir "$data_dir" "$@"
 }
+
+# finetune_on_one TARGET SCRIPT LOG SETTING... -- [DEVICE_ID] [OPTION...]: run a fine-tuning script with its launcher's
+# settings, which the options of the command line overrule.
+finetune_on_one() {
+    local target="$1" script="$2" log="$3" settings=() device_id=0
+    shift 3
+    while [[ $1 != -- ]]; do
+        settings+=("$1")
+        shift
+    done
+    shift
+    if [[ $# -gt 0 && $1 =~ ^[0-9]+$ ]]; then
+        device_id="$1"
+        shift
+    fi
+    if [[ $# -gt 0 && $1 != --* ]]; then
+        cat >&2 <<EOF
+usage: bash $0 [DEVICE_ID] [--option value ...]
+for example: bash $0 0 --train_data_file_path /path/train.mindrecord --eval_data_file_path /path/dev.mindrecord
+  DEVICE_ID   number of the device, counted from 0
+Settings of the task stand at the top of $0; options overrule them, and $script --help lists them.
+--foreground runs in front; otherwise the run goes to the background and its output to $log.
+EOF
+        exit 2
+    fi
+    launch "$log" "$script" --device_target "$target" --device_id "$device_id" "${settings[@]}" "$@"
+}

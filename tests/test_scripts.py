@@ -119,6 +119,22 @@ def test_in_front(run, place, options, environment):
     assert not (place / "pretraining_log.txt").exists()
 
 
+@pytest.mark.parametrize(("name", "target"), [("run_classifier.sh", "Ascend"), ("run_classifier_gpu.sh", "GPU")])
+def test_classifier_launchers(run, place, name, target):
+    done = run(name, "3", "--train_data_file_path", "my data/train.mindrecord", "--class_weights", "")
+    assert done.returncode == 0, done.stderr
+    words = [line[1:-1] for line in (place / "classfier_log.txt").read_text().splitlines()]
+    assert words[0] == str(REPOSITORY / "run_classifier.py")
+    given = {}
+    for key, value in zip(words[1::2], words[2::2], strict=True):
+        given[key] = value  # the last counts
+    assert given["--device_target"] == target and given["--device_id"] == "3" and given["--num_class"] == "15"
+    assert given["--train_data_file_path"] == "my data/train.mindrecord" and given["--class_weights"] == ""
+
+    done = run(name, "zero")
+    assert done.returncode == 2 and done.stderr.startswith("usage: ") and "[DEVICE_ID]" in done.stderr
+
+
 def test_evaluation_launcher(run, place):
     done = run("run_pretrain_eval_ascend.sh", "--eval_ckpt", "my model.ckpt", STUB="fails")
     assert done.returncode == 7 and "nothing there" in done.stderr

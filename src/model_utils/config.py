@@ -26,6 +26,10 @@ from src.errors import UserError
 REPOSITORY = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 
+# The file of each fine-tuning task, by its `description`.
+TASK_FILES = {"run_classifier": "task_classifier_config.yaml", "run_ner": "task_ner_config.yaml",
+              "run_squad": "task_squad_config.yaml"}
+
 _OPTIONS_OF_THE_LOADER = {
     "config_path": "YAML file whose values replace those of the default file",
     "ini_path": "ini file with a [config] section of `key = value` lines; it overrules the YAML file",
@@ -118,6 +122,29 @@ def load_config(description: str, default_yaml: str | Path, argv: Sequence[str] 
         given |= {key: schema.convert(key, value, str(path)) for key, value in _read_ini(path).items()}
     given |= {key: schema.convert(key, value, "the command line") for key, value in options.items()}
     return Config(_unflatten(values | given), frozenset(given))
+
+
+def load_task_config(description: str, argv: Sequence[str] | None = None) -> Config:
+    """Read the configuration of a fine-tuning task; the key `description` says of which one.
+
+    It stands in the file that `--config_path` names, or is given as an option.
+
+    Raises:
+        UserError: it is neither, or as for `load_config`.
+    """
+    argv = sys.argv[1:] if argv is None else list(argv)
+    options = _split_command_line(argv)
+    task = options.get("description")
+    if task is None and "config_path" in options:
+        path = _find_file("--config_path", options["config_path"])
+        task = _read_yaml(path)[0].get("description")
+        if task not in TASK_FILES:
+            raise UserError(f"{path}: description: found {_shown(task)}, expected one of {', '.join(TASK_FILES)}; give "
+                            f"the configuration of a fine-tuning task")
+    if task not in TASK_FILES:
+        raise UserError(f"--config_path is not set; give the configuration of the task, such as "
+                        f"--config_path {next(iter(TASK_FILES.values()))}")
+    return load_config(description, TASK_FILES[task], argv)
 
 
 def select_network(config: Config) -> tuple[dict[str, Any], int]:

@@ -1,0 +1,22 @@
+"""Export a fine-tuned network for use without this repository's Python code.
+
+    python export.py --config_path classifier_config.yaml --export_ckpt_file classifier_best.ckpt \\
+        --export_file_name bert_classifier --file_format MINDIR --export_batch_size 0
+"""
+
+from src.errors import run_script
+from src.exporting import export_model
+from src.model_utils.config import load_task_config
+from src.model_utils.device_adapter import set_up_device
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Export the checkpoint and say where the model is."""
+    config = load_task_config("Export a fine-tuned network.", argv)
+    device = set_up_device(config)
+    path = export_model(config, device.target)
+    print(f"exported {config.export_ckpt_file} as {path}", flush=True)
+
+
+if __name__ == "__main__":
+    run_script(main)

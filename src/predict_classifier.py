@@ -1,0 +1,56 @@
+"""Classes, or values, of new texts."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from mindspore import Tensor
+
+from src.classification import ClassifierWithPrefix, describe, read_labels
+from src.errors import UserError
+from src.finetuning import finetune_bert_config, load_finetuned
+from src.generate_mindrecord.classification_records import encode_texts
+from src.model_utils.config import Config
+from src.prediction import batches_by_length, required
+from src.tokenization import FullTokenizer
+
+
+class ClassifierPredictor:
+    """Predict label and probability, or for `num_class` 1 the value, of texts and pairs of texts.
+
+    An item is {"text": …} or {"text": …, "text_pair": …}; "sentence" stands for "text" as well.
+    """
+
+    fields = ("text", "text_pair")
+
+    def __init__(self, config: Config) -> None:
+        """Load the network of `load_finetune_checkpoint_path`, the vocabulary and the names of the classes."""
+        checkpoint = required(config, "load_finetune_checkpoint_path", "the fine-tuned checkpoint or its directory")
+        vocab_file = required(config, "vocab_file_path", "the vocab.txt that the records were made with")
+        self.tokenizer = FullTokenizer(vocab_file, config.do_lower_case == "true")
+        self.bert_config = finetune_bert_config(config, config.device_target)
+        if len(self.tokenizer.vocab) > self.bert_config.vocab_size:
+            raise UserError(f"vocab_file_path: {vocab_file} has {len(self.tokenizer.vocab)} tokens, but vocab_size is "
+                            f"{self.bert_config.vocab_size}; give the vocabulary that the network was trained with")
+        self.labels = read_labels(config.label_file_path, config.num_class) if config.label_file_path else None
+        self.batch_size = config.eval_batch_size
+        self.num_class = config.num_class
+        self.network = ClassifierWithPrefix(self.bert_config, config.num_class).set_train(False)
+        load_finetuned(self.network, checkpoint, "classifier")
+
+    def predict(self, items: Sequence[Mapping]) -> list[dict]:
+        """One {"text", "label", "label_id", "probability"} or {"text", "value"} for each item, in order."""
+        if not items:
+            return []
+        texts = [_texts(item) for item in items]
+        columns = encode_texts(self.tokenizer, texts, self.bert_config.seq_length).columns  # [n,S]
+        logits = np.empty((len(items), self.num_class), np.float32)
+        for inputs, numbers in batches_by_length(columns, min(self.batch_size, len(items))):
+            logits[numbers] = self.network(*map(Tensor, inputs)).asnumpy()[:len(numbers)]
+        return [dict(item) | found for item, found in zip(items, describe(logits, self.labels), strict=True)]
+
+
+def _texts(item: Mapping) -> tuple[str, str | None]:
+    text, pair = item.get("text", item.get("sentence")), item.get("text_pair")
+    if not isinstance(text, str) or not (pair is None or isinstance(pair, str)):
+        raise UserError(f"found {str(dict(item))[:60]}, expected an object with \"text\" and, for pairs, \"text_pair\"")
+    return text, pair
