@@ -183,10 +183,10 @@ class SquadFeatures:
 
     def _flatten(self, questions: list[list[int]]) -> None:
         """All tokens one after another, and where each context and question begins."""
-        self._context_ids = np.concatenate([context.ids for context in self.contexts] + [np.zeros(1, np.int32)])
+        self._context_ids = np.concatenate([context.ids for context in self.contexts])
         self._context_lengths = np.array([len(context.ids) for context in self.contexts])
         self._context_begins = np.cumsum(self._context_lengths) - self._context_lengths
-        self._question_ids = np.array([token for question in questions for token in question] + [0], np.int32)
+        self._question_ids = np.array([token for question in questions for token in question], np.int32)
         self._question_lengths = np.array([len(question) for question in questions])
         self._question_begins = np.cumsum(self._question_lengths) - self._question_lengths
 
