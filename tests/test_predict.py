@@ -2,6 +2,7 @@
 
 import io
 import json
+from pathlib import Path
 
 import mindspore as ms
 import numpy as np
@@ -11,6 +12,7 @@ from toy_finetuning import SEQ_LENGTH, VOCAB_SIZE, tiny_options, toy_rows, write
 
 import export
 import predict
+import quick_start
 import run_classifier
 from src.assessment_method import softmax
 from src.errors import UserError
@@ -62,6 +64,14 @@ def test_standard_input_and_json(model, capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(lines)))
     predict.main([*model, "--input_file", "-"])
     assert [(item["id"], item["label"]) for item in results(capsys)] == list(enumerate(LABELS))
+
+
+def test_quick_start_classifies_its_headlines(model, capsys):
+    quick_start.main(["--load_finetune_checkpoint_path", model[-1],
+                      "--vocab_file_path", str(Path(model[-1]).parent / "vocab.txt")])
+    found = results(capsys)
+    assert [item["text"] for item in found] == list(quick_start.HEADLINES)
+    assert {item["label"] for item in found} <= {"zero", "one", "two"}
 
 
 @pytest.mark.parametrize(("options", "message"), [
