@@ -182,7 +182,7 @@ def test_missing_files(data, tmp_path):
     assert told(data, out, "--do_predict") == f"--do_predict: there is no test.json in {data}"
     (data / "train.json").unlink()
     assert told(data, out, "--do_train") == f"--do_train: there is no train.json in {data}"
-    assert "neither labels.json nor train.json" in told(data, out)
+    assert told(data, out) == f"--data_dir: no train.json in {data} to collect the labels from; add labels.json"
     (data / "dev.json").unlink()
     assert told(data, out).startswith(f"--data_dir: nothing to convert in {data}; expected train.json or dev.json")
     assert "--data_dir: there is no directory" in told(data / "absent", out)

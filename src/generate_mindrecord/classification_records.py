@@ -1,8 +1,11 @@
 """Records of sentence classification and regression: one text or a pair of texts, and a label or a score."""
 
+import argparse
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import fields
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +14,7 @@ import numpy as np
 
 from src.errors import UserError
 from src.files import atomic_write, make_output_dir
-from src.generate_mindrecord.options import RecordOptions
+from src.generate_mindrecord.options import SPLIT_OPTIONS, DataFile, RecordOptions, choose_files
 from src.generate_mindrecord.text_rows import Row, read_json_lines
 from src.record_files import RecordWriter, write_schema_json
 from src.tokenization import FullTokenizer, Tokenizer
@@ -128,6 +131,38 @@ class Labels:
     def __len__(self) -> int:
         """Number of classes."""
         return len(self.names)
+
+
+class DataSet(ABC):
+    """The raw files of a data set in a directory; a subclass says how they are read.
+
+    Args:
+        data_dir: the directory.
+        files: the files that it may hold, the training data first.
+        columns: the columns of these files that matter.
+    """
+
+    def __init__(self, data_dir: str | Path, files: Sequence[DataFile], columns: ExampleColumns) -> None:
+        self.data_dir = Path(data_dir)
+        self.files = files
+        self.columns = columns
+
+    @abstractmethod
+    def examples(self, file: DataFile, path: Path) -> Iterator[Example]:
+        """The examples of one file."""
+
+    @abstractmethod
+    def labels(self) -> Labels | None:
+        """The classes; None for regression."""
+
+    def collect_labels(self, alternative: str) -> Labels:
+        """The classes of the training data; `alternative` tells the user what else could name them."""
+        train = self.files[0]
+        path = next((path for name in train.names if (path := self.data_dir / name).is_file()), None)
+        if path is None:
+            raise UserError(f"--data_dir: no {' or '.join(train.names)} in {self.data_dir} to collect the labels from; "
+                            f"{alternative}")
+        return Labels.collect(self.examples(train, path), str(path))
 
 
 # ---------------------------------------------------------------- rows to examples
@@ -249,32 +284,32 @@ def record_columns(max_seq_length: int, is_regression: bool) -> dict[str, tuple[
             "label_ids": ("float32" if is_regression else "int32", 1), "is_real_example": ("int32", 1)}
 
 
-def write_data_set(options: RecordOptions, files: Mapping[str, Iterable[Example]], labels: Labels | None,
-                   has_pairs: bool) -> list[Summary]:
+def generate(data: DataSet, options: RecordOptions, wanted: Mapping[str, bool | None]) -> list[Summary]:
     """Write the record files of a data set, all or none, with the label file and for TFRecord the schema; report them.
 
     Args:
-        options: what the user wants.
-        files: the examples of each record file, by its name without extension.
-        labels: the classes; None for regression.
-        has_pairs: whether the examples have second texts.
+        data: the raw files.
+        options: what the user says about the records.
+        wanted: the options that choose the files; see `choose_files`.
 
     Raises:
-        UserError: an example is wrong, an option makes no sense, or a file cannot be written.
+        UserError: a file is missing, a line is wrong, an option makes no sense, or an output cannot be written.
     """
-    smallest = 5 if has_pairs else 3  # one token of each text and the special tokens
+    chosen = choose_files(data.data_dir, data.files, wanted)
+    smallest = 5 if data.columns.pair else 3  # one token of each text and the special tokens
     if options.max_seq_length < smallest:
         raise UserError(f"--max_seq_length is {options.max_seq_length}, expected at least {smallest}")
     tokenizer = FullTokenizer(options.vocab_file, options.do_lower_case)
+    labels = data.labels()
     directory = make_output_dir(options.output_dir, "--output_dir")
     columns = record_columns(options.max_seq_length, labels is None)
     target_of = labels.id_of if labels else score_of
     summaries = []
     with ExitStack() as stack:
-        for name, examples in files.items():
-            path = directory / f"{name}.{EXTENSIONS[options.dataset_format]}"
+        for file, source in chosen.items():
+            path = directory / f"{file.record_name}.{EXTENSIONS[options.dataset_format]}"
             writer = stack.enter_context(RecordWriter(path, columns, options.dataset_format))
-            summaries.append(_write(writer, tokenizer, examples, target_of))
+            summaries.append(_write(writer, tokenizer, data.examples(file, source), target_of))
     if labels:
         labels.write(directory / LABELS_NAME)
     if options.dataset_format == "tfrecord":
@@ -285,6 +320,21 @@ def write_data_set(options: RecordOptions, files: Mapping[str, Iterable[Example]
               f"{summary.num_truncated} cut to {options.max_seq_length}")
     print(f"{len(labels)} labels in {directory / LABELS_NAME}" if labels else "labels are numbers (regression)")
     return summaries
+
+
+def run_generator(parser: argparse.ArgumentParser, open_data: Callable[..., DataSet],
+                  argv: Sequence[str] | None) -> list[Summary]:
+    """Parse the command line and do what it asks for.
+
+    Args:
+        parser: knows the options of `add_data_set_options` and `add_record_options`, and the arguments of `open_data`.
+        open_data: gives the data set that the other options describe.
+        argv: the command line, by default the process's own.
+    """
+    given = vars(parser.parse_args(argv))
+    options = RecordOptions(**{field.name: given.pop(field.name) for field in fields(RecordOptions)})
+    wanted = {option: given.pop(option) for option in SPLIT_OPTIONS.values()}
+    return generate(open_data(**given), options, wanted)
 
 
 def _write(writer: RecordWriter, tokenizer: Tokenizer, examples: Iterable[Example],

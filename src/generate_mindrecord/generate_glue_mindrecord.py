@@ -3,27 +3,26 @@
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository, when this file is run by its path
 from src.errors import UserError, run_script  # noqa: E402
 from src.generate_mindrecord.classification_records import (  # noqa: E402
+    DataSet,
     Example,
     ExampleColumns,
     Labels,
     Summary,
+    run_generator,
     to_examples,
-    write_data_set,
 )
 from src.generate_mindrecord.options import (  # noqa: E402
     SPLIT_OPTIONS,
     SWITCH,
     DataFile,
-    RecordOptions,
     add_data_set_options,
     add_record_options,
-    choose_files,
 )
 from src.generate_mindrecord.text_rows import Row, read_csv, read_json_lines, read_tsv  # noqa: E402
 
@@ -81,14 +80,12 @@ GLUE_TASKS = {
 TASK_NAMES = (*GLUE_TASKS, *OWN_TASKS)
 
 
-class GlueData:
-    """The files of a GLUE task in a directory."""
+class GlueData(DataSet):
+    """The files of a GLUE task as published."""
 
     def __init__(self, task_name: str, data_dir: str | Path) -> None:
         self.task = GLUE_TASKS[task_name]
-        self.files = self.task.files
-        self.columns = self.task.columns
-        self.data_dir = data_dir
+        super().__init__(data_dir, self.task.files, self.task.columns)
 
     def examples(self, file: DataFile, path: Path) -> Iterator[Example]:
         """The examples of one file."""
@@ -108,17 +105,23 @@ class GlueData:
         return Labels(self.task.labels, "GLUE") if self.task.labels else None
 
 
-class OwnData:
-    """Labelled texts of the user's own, in a file for each split."""
+class OwnData(DataSet):
+    """Labelled texts of the user's own, in a file for each split.
+
+    Args:
+        task_name: the form of the files.
+        data_dir: their directory.
+        columns: their columns.
+        label_file: the labels in the order of their ids; without it those of the training data count, sorted.
+        regression: whether the labels are numbers to predict.
+    """
 
     def __init__(self, task_name: str, data_dir: str | Path, columns: ExampleColumns, label_file: str | None = None,
                  regression: bool = False) -> None:
         if regression and label_file:
             raise UserError("--label_file names classes, which --regression true has none of; give one of the two")
         self._read, suffixes = OWN_TASKS[task_name]
-        self.files = _files(*suffixes)
-        self.columns = columns
-        self.data_dir = data_dir
+        super().__init__(data_dir, _files(*suffixes), columns)
         self.label_file = label_file
         self.is_regression = regression
 
@@ -127,49 +130,28 @@ class OwnData:
         return to_examples(self._read(path), self.columns, may_lack_labels=file.split == "test")
 
     def labels(self) -> Labels | None:
-        """The classes of the label file, or without one those of the training data; None for regression."""
+        """The classes; None for regression."""
         if self.is_regression:
             return None
         if self.label_file:
             return Labels.from_file(self.label_file, self.columns.label)
-        train = self.files[0]
-        path = next((path for name in train.names if (path := Path(self.data_dir, name)).is_file()), None)
-        if path is None:
-            raise UserError(f"--data_dir: no {' or '.join(train.names)} in {self.data_dir} to collect the labels from; "
-                            f"give --label_file")
-        return Labels.collect(self.examples(train, path), str(path))
+        return self.collect_labels("give --label_file")
 
 
-def open_data(task_name: str, data_dir: str | Path, text_column: str | None = None, text_pair_column: str | None = None,
-              label_column: str | None = None, label_file: str | None = None,
-              regression: bool | None = None) -> GlueData | OwnData:
-    """The data set that the options of the command describe.
+def open_data(task_name: str, data_dir: str | Path, **own: str | bool | None) -> DataSet:
+    """The data set that the options of the command describe; `own` are those for one's own files, None if not given.
 
     Raises:
         UserError: options that are for one's own files come with a GLUE task.
     """
-    if task_name in OWN_TASKS:
-        columns = ExampleColumns(text_column or "text", text_pair_column, label_column or "label")
-        return OwnData(task_name, data_dir, columns, label_file, bool(regression))
-    own = {"text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column,
-           "label_file": label_file, "regression": regression}
-    for option, value in own.items():
-        if value is not None:
-            raise UserError(f"--{option} is for your own files; the columns and labels of {task_name} are known")
-    return GlueData(task_name, data_dir)
-
-
-def generate(data: GlueData | OwnData, options: RecordOptions, do_train: bool | None = None,
-             do_eval: bool | None = None, do_predict: bool | None = None) -> list[Summary]:
-    """Make the record files; see the options of the command for the meaning of the arguments.
-
-    Raises:
-        UserError: a file is missing, a line is wrong, or an output cannot be written.
-    """
-    chosen = choose_files(data.data_dir, data.files,
-                          {"do_train": do_train, "do_eval": do_eval, "do_predict": do_predict})
-    examples = {file.record_name: data.examples(file, path) for file, path in chosen.items()}
-    return write_data_set(options, examples, data.labels(), has_pairs=data.columns.pair is not None)
+    if task_name in GLUE_TASKS:
+        for option, value in own.items():
+            if value is not None:
+                raise UserError(f"--{option} is for your own files; the columns and labels of {task_name} are known")
+        return GlueData(task_name, data_dir)
+    columns = ExampleColumns(own.get("text_column") or "text", own.get("text_pair_column"),
+                             own.get("label_column") or "label")
+    return OwnData(task_name, data_dir, columns, own.get("label_file"), bool(own.get("regression")))
 
 
 def parse_task_name(text: str) -> str:
@@ -199,10 +181,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> list[Summary]:
     """Run the command with `argv`, by default the process's own arguments."""
-    given = vars(_parser().parse_args(argv))
-    options = RecordOptions(**{item.name: given.pop(item.name) for item in fields(RecordOptions)})
-    splits = {name: given.pop(name) for name in SPLIT_OPTIONS.values()}
-    return generate(open_data(**given), options, **splits)
+    return run_generator(_parser(), open_data, argv)
 
 
 if __name__ == "__main__":

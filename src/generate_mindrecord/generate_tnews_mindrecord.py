@@ -2,55 +2,44 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
-from dataclasses import fields
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository, when this file is run by its path
-from src.errors import UserError, run_script  # noqa: E402
+from src.errors import run_script  # noqa: E402
 from src.generate_mindrecord.classification_records import (  # noqa: E402
+    DataSet,
+    Example,
     ExampleColumns,
     Labels,
     Summary,
+    run_generator,
     to_examples,
-    write_data_set,
 )
 from src.generate_mindrecord.options import (  # noqa: E402
     SPLIT_OPTIONS,
     DataFile,
-    RecordOptions,
     add_data_set_options,
     add_record_options,
-    choose_files,
 )
 from src.generate_mindrecord.text_rows import read_json_lines  # noqa: E402
 
-COLUMNS = ExampleColumns(text="sentence", pair=None, label="label")
-FILES = tuple(DataFile(split, split, (f"{split}.json",)) for split in SPLIT_OPTIONS)
 
+class TnewsData(DataSet):
+    """TNEWS as published: JSON lines, and the labels in a file of their own."""
 
-def find_labels(data_dir: str | Path) -> Labels:
-    """The classes in the order of `labels.json`, or without this file those of `train.json`, sorted."""
-    given, train = Path(data_dir, "labels.json"), Path(data_dir, "train.json")
-    if given.is_file():
-        return Labels.from_file(given, COLUMNS.label)
-    if not train.is_file():
-        raise UserError(f"--data_dir: neither labels.json nor train.json in {data_dir}, so the labels are unknown; add "
-                        f"one of them")
-    return Labels.collect(to_examples(read_json_lines(train), COLUMNS), str(train))
+    def __init__(self, data_dir: str | Path) -> None:
+        super().__init__(data_dir, [DataFile(split, split, (f"{split}.json",)) for split in SPLIT_OPTIONS],
+                         ExampleColumns(text="sentence", pair=None, label="label"))
 
+    def examples(self, file: DataFile, path: Path) -> Iterator[Example]:
+        """The examples of one file."""
+        return to_examples(read_json_lines(path), self.columns, may_lack_labels=file.split == "test")
 
-def generate(data_dir: str | Path, options: RecordOptions, do_train: bool | None = None, do_eval: bool | None = None,
-             do_predict: bool | None = None) -> list[Summary]:
-    """Make the record files; see the options of the command for the meaning of the arguments.
-
-    Raises:
-        UserError: a file is missing, a line is wrong, or an output cannot be written.
-    """
-    chosen = choose_files(data_dir, FILES, {"do_train": do_train, "do_eval": do_eval, "do_predict": do_predict})
-    examples = {file.record_name: to_examples(read_json_lines(path), COLUMNS, may_lack_labels=file.split == "test")
-                for file, path in chosen.items()}
-    return write_data_set(options, examples, find_labels(data_dir), has_pairs=False)
+    def labels(self) -> Labels:
+        """The classes in the order of `labels.json`, or without this file those of `train.json`, sorted."""
+        path = self.data_dir / "labels.json"
+        return Labels.from_file(path, self.columns.label) if path.is_file() else self.collect_labels("add labels.json")
 
 
 def main(argv: Sequence[str] | None = None) -> list[Summary]:
@@ -60,10 +49,7 @@ def main(argv: Sequence[str] | None = None) -> list[Summary]:
     add_data_set_options(parser, "train.json, dev.json, test.json (JSON lines with sentence and label) and, for the "
                                  "order of the labels, labels.json")
     add_record_options(parser)
-    given = vars(parser.parse_args(argv))
-    given.pop("task_name")
-    options = RecordOptions(**{field.name: given.pop(field.name) for field in fields(RecordOptions)})
-    return generate(options=options, **given)
+    return run_generator(parser, lambda data_dir, task_name: TnewsData(data_dir), argv)
 
 
 if __name__ == "__main__":
