@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository, 
 from src.errors import UserError, run_script  # noqa: E402
 from src.files import make_output_dir  # noqa: E402
 from src.generate_mindrecord.corpus import Chunk, Corpus, find_input_files  # noqa: E402
-from src.generate_mindrecord.options import SWITCH, parse_bool  # noqa: E402, F401
+from src.generate_mindrecord.options import SWITCH  # noqa: E402
 from src.generate_mindrecord.pretrain_instances import (  # noqa: E402
     SEGMENTERS,
     InstanceMaker,
