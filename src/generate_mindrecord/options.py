@@ -51,15 +51,15 @@ def add_data_set_options(parser: argparse.ArgumentParser, files: str) -> None:
     add("--do_predict", **SWITCH, help="make the records of the test data, in the order of the file")
 
 
-def add_record_options(parser: argparse.ArgumentParser) -> None:
-    """Add the fields of `RecordOptions`."""
+def add_record_options(parser: argparse.ArgumentParser, long_texts: str = "longer texts are cut") -> None:
+    """Add the fields of `RecordOptions`; `long_texts` tells the user what becomes of what does not fit."""
     add = parser.add_argument
     add("--vocab_file", required=True, metavar="FILE", help="vocabulary of the checkpoint to fine-tune")
     add("--output_dir", required=True, metavar="DIR", help="where the record files go")
     add("--do_lower_case", default=RecordOptions.do_lower_case, **SWITCH,
         help="for an uncased vocabulary (default true)")
     add("--max_seq_length", type=int, default=RecordOptions.max_seq_length, metavar="N",
-        help="tokens of a record, [CLS] and [SEP] included; longer texts are cut (default %(default)s)")
+        help=f"tokens of a record, [CLS] and [SEP] included; {long_texts} (default %(default)s)")
     add("--dataset_format", choices=DATASET_FORMATS, default=RecordOptions.dataset_format,
         help="default %(default)s; tfrecord also writes the schema file dataset.json")
 
