@@ -100,6 +100,8 @@ run_python() {
 # launch LOG SCRIPT OPTION...: run SCRIPT of the repository in the background with its output in LOG. Returns when the
 # first step is logged, or after START_SECONDS; when the run ends before that, with its exit status and its error.
 # FOREGROUND=1, or --foreground among the options, runs it in front instead, with its output on the terminal.
+# Words in LAUNCHER stand between Python and the script.
+LAUNCHER=()
 launch() {
     local log="$PWD/$1" script="$ROOT/$2" options=() option python pid status=0 seconds
     shift 2
@@ -108,10 +110,10 @@ launch() {
     done
     python="$(run_python)"
     export GLOG_v="${GLOG_v:-3}" PYTHONUNBUFFERED=1
-    if [[ ${FOREGROUND:-0} == 1 ]]; then exec "$python" "$script" "${options[@]}"; fi
+    if [[ ${FOREGROUND:-0} == 1 ]]; then exec "$python" "${LAUNCHER[@]}" "$script" "${options[@]}"; fi
 
     : >"$log" || die "cannot write $log; start from a directory that you may write to"
-    nohup "$python" "$script" "${options[@]}" >"$log" 2>&1 </dev/null &
+    nohup "$python" "${LAUNCHER[@]}" "$script" "${options[@]}" >"$log" 2>&1 </dev/null &
     pid=$!
     say "started: PID $pid, log $log"
     for ((seconds = 0; seconds < ${START_SECONDS:-30}; seconds++)); do
@@ -177,10 +179,46 @@ finetune_on_one() {
 usage: bash $0 [DEVICE_ID] [--option value ...]
 for example: bash $0 0 --train_data_file_path /path/train.mindrecord --eval_data_file_path /path/dev.mindrecord
   DEVICE_ID   number of the device, counted from 0
-Settings of the task stand at the top of $0; options overrule them, and $script --help lists them.
+Settings of the task stand at the top of the script; options overrule them, and $script --help lists them.
 --foreground runs in front; otherwise the run goes to the background and its output to $log.
 EOF
         exit 2
     fi
     launch "$log" "$script" --device_target "$target" --device_id "$device_id" "${settings[@]}" "$@"
+}
+
+# finetune_on_several TARGET SCRIPT LOG SETTING... -- DEVICE_NUM [OPTION...]: the same on DEVICE_NUM devices of this host,
+# a process each, started by MindSpore's msrun. LOG has the output of the first; that of each goes to LOG_DIR.
+finetune_on_several() {
+    local target="$1" script="$2" log="$3" settings=() device_num log_dir python
+    shift 3
+    while [[ $1 != -- ]]; do
+        settings+=("$1")
+        shift
+    done
+    shift
+    if [[ $# -eq 0 || ! $1 =~ ^[1-9][0-9]*$ || ($# -gt 1 && $2 != --*) ]]; then
+        cat >&2 <<EOF
+usage: bash $0 DEVICE_NUM [--option value ...]
+for example: bash $0 8 --train_data_file_path /path/train.mindrecord --eval_json_path /path/dev-v1.1.json
+  DEVICE_NUM  devices of this host to train on; a step takes train_batch_size samples on each of them
+Settings of the task stand at the top of scripts/run_squad.sh; options overrule them, and $script --help lists them.
+--device_target CPU runs as many processes on the CPU. --foreground runs in front; otherwise the run goes to the
+background and its output to $log. Each process has a log of its own in LOG_DIR, MASTER_PORT is where they meet.
+EOF
+        exit 2
+    fi
+    device_num="$1"
+    shift
+    log_dir="${LOG_DIR:-$PWD/${log%.txt}_ranks}"
+    python="$(run_python)"
+    if [[ $python == */* ]]; then export PATH="${python%/*}:$PATH"; fi  # msrun starts the processes with `python`
+    LAUNCHER=(-m mindspore.parallel.cluster.run --worker_num "$device_num" --local_worker_num "$device_num"
+        --master_port "${MASTER_PORT:-$(free_port "$python")}" --join True --tail_worker_log 0 --log_dir "$log_dir")
+    launch "$log" "$script" --device_target "$target" --distribute true --device_num "$device_num" \
+        "${settings[@]}" "$@"
+}
+
+free_port() {
+    "$1" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 }

@@ -34,7 +34,7 @@ class TrainingEvaluation(Periodic):
         self.trained = step_cell.network
         self.metrics = metrics
         self.best_path = output_dir / f"{task.name}_best.ckpt"
-        self.predictions_path = Path(task.config.predictions_file or output_dir / f"{task.name}_predictions.jsonl")
+        self.predictions_path = Path(task.config.predictions_file or output_dir / task.predictions_name)
         self.batches = task.evaluation_batches()
         self.network = task.evaluation_network().set_train(False)
         self.patience = task.config.early_stopping_patience

@@ -18,7 +18,7 @@ class Evaluation(NamedTuple):
 
     results: dict[str, float]  # every score by name, for the metrics file
     lines: list[str]  # what is printed
-    write_predictions: Callable[[Path], None] | None = None  # writes a line for every record to a file
+    write_predictions: Callable[[Path], None] | None = None  # writes what was predicted for every record to a file
 
 
 class FinetuneTask(ABC):
@@ -30,6 +30,7 @@ class FinetuneTask(ABC):
     """
 
     name: ClassVar[str]  # begins the names of checkpoints
+    eval_data_options: ClassVar[tuple[str, ...]] = ("eval_data_file_path",)  # evaluation needs one of them
     best_metric: str  # key of `Evaluation.results`; the higher, the better
     train_columns: Mapping[str, str]  # {name: type} in the order in which the training network takes them
     eval_columns: Mapping[str, str]
@@ -38,6 +39,11 @@ class FinetuneTask(ABC):
     def __init__(self, config: Config, bert_config: BertConfig) -> None:
         self.config = config
         self.bert_config = bert_config
+
+    @property
+    def predictions_name(self) -> str:
+        """The file of the predictions in the directory of the checkpoints, where the user names none."""
+        return f"{self.name}_predictions.jsonl"
 
     @abstractmethod
     def training_network(self) -> nn.Cell:

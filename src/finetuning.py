@@ -50,21 +50,21 @@ def run_finetuning(description: str, default_yaml: str, task_type: type[Finetune
         UserError: something in the configuration, the records or the checkpoint does not fit.
     """
     config = load_config(description, default_yaml, argv)
-    _check_what_to_do(config)
+    _check_what_to_do(config, task_type)
     device = set_up_device(config)
     task = task_type(config, finetune_bert_config(config, device.target))
     return finetune(task, device) if config.do_train == "true" else evaluate_checkpoint(task)
 
 
-def _check_what_to_do(config: Config) -> None:
+def _check_what_to_do(config: Config, task_type: type[FinetuneTask]) -> None:
     if "true" not in (config.do_train, config.do_eval):
         raise UserError("do_train and do_eval are both false; set at least one of them to true")
-    needed = {"train_data_file_path": config.do_train == "true",
-              "eval_data_file_path": config.do_eval == "true"}
-    for option, is_needed in needed.items():
-        if is_needed and not config[option]:
-            raise UserError(f"{option} is not set; give the records to "
-                            f"{'train' if option.startswith('train') else 'evaluate'} on")
+    needed = {("train_data_file_path",): config.do_train == "true",
+              task_type.eval_data_options: config.do_eval == "true"}
+    for options, is_needed in needed.items():
+        if is_needed and not any(config[option] for option in options):
+            raise UserError(f"{options[0]} is not set; give the data to "
+                            f"{'train' if options[0].startswith('train') else 'evaluate'} on")
     if config.do_train == "true" and not config.load_pretrain_checkpoint_path:
         raise UserError(f"load_pretrain_checkpoint_path is not set, and fine-tuning starts from a pre-trained "
                         f"checkpoint; give one, or {FROM_SCRATCH} to train from random weights")

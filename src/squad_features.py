@@ -213,6 +213,10 @@ class SquadFeatures:
 
     # ------------------------------------------------------------ reading
 
+    def select(self, names: Iterable[str]) -> None:
+        """Have only these columns from now on, in this order."""
+        self.columns = {name: self.columns[name] for name in names}
+
     def read(self, rows: np.ndarray, columns: Iterable[str] | None = None) -> dict[str, np.ndarray]:
         """The records of these numbers, in this order: int32 [len(rows), length] for each column; None reads all."""
         rows = np.asarray(rows, np.int64)

@@ -135,6 +135,38 @@ def test_classifier_launchers(run, place, name, target):
     assert done.returncode == 2 and done.stderr.startswith("usage: ") and "[DEVICE_ID]" in done.stderr
 
 
+@pytest.mark.parametrize(("name", "target"), [("run_squad.sh", "Ascend"), ("run_squad_gpu.sh", "GPU")])
+def test_squad_launchers(run, place, name, target):
+    done = run(name, "1", "--eval_json_path", "my data/dev.json")
+    assert done.returncode == 0, done.stderr
+    words = [line[1:-1] for line in (place / "squad_log.txt").read_text().splitlines()]
+    assert words[0] == str(REPOSITORY / "run_squad.py")
+    given = dict(zip(words[1::2], words[2::2], strict=True))
+    assert given["--device_target"] == target and given["--device_id"] == "1" and given["--do_train"] == "true"
+    assert given["--eval_json_path"] == "my data/dev.json"
+
+
+def test_squad_on_several_devices(run, place):
+    done = run("run_squad_gpu_distribute.sh", "3", "--device_target", "CPU", "--epoch_num", "7", MASTER_PORT="5000")
+    assert done.returncode == 0, done.stderr
+    words = [line[1:-1] for line in (place / "squad_log.txt").read_text().splitlines()]
+    script = words.index(str(REPOSITORY / "run_squad.py"))
+    launcher = dict(zip(words[2:script:2], words[3:script:2], strict=True))
+    assert words[:2] == ["-m", "mindspore.parallel.cluster.run"]
+    assert launcher == {"--worker_num": "3", "--local_worker_num": "3", "--master_port": "5000", "--join": "True",
+                        "--tail_worker_log": "0", "--log_dir": str(place / "squad_log_ranks")}
+    given = dict(zip(words[script + 1::2], words[script + 2::2], strict=True))  # the last counts
+    assert (given["--device_target"], given["--distribute"], given["--device_num"]) == ("CPU", "true", "3")
+    assert given["--epoch_num"] == "7" and given["--do_eval"] == "true"
+
+
+@pytest.mark.parametrize("arguments", [[], ["0"], ["--epoch_num", "2"], ["2", "3"]])
+def test_squad_on_several_devices_needs_their_number(run, arguments):
+    done = run("run_squad_gpu_distribute.sh", *arguments)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("usage: ") and "run_squad_gpu_distribute.sh DEVICE_NUM" in done.stderr
+
+
 def test_evaluation_launcher(run, place):
     done = run("run_pretrain_eval_ascend.sh", "--eval_ckpt", "my model.ckpt", STUB="fails")
     assert done.returncode == 7 and "nothing there" in done.stderr
