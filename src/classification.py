@@ -21,6 +21,7 @@ from src.errors import UserError
 from src.files import write_json_lines
 from src.finetune_eval_model import BertCLSModel
 from src.finetune_task import Evaluation, FinetuneTask
+from src.generate_mindrecord.classification_records import Labels
 from src.model_utils.config import Config
 from src.record_readers import Records
 
@@ -140,14 +141,7 @@ def read_labels(path: str | Path, num_class: int) -> list[str]:
     Raises:
         UserError: the file cannot be read, or has another number of lines than there are classes.
     """
-    try:
-        labels = Path(path).read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"label_file_path: cannot read {path}: {error}; give the file that the generator wrote"
-                        ) from error
-    labels = [label.strip("\r") for label in labels]
-    while labels and not labels[-1]:
-        labels.pop()
+    labels = Labels.from_file(path).names
     if len(labels) != num_class:
         raise UserError(f"label_file_path: {path} names {len(labels)} classes, but num_class is {num_class}; "
                         f"set num_class to {len(labels)} or give another file")

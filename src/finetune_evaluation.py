@@ -63,13 +63,16 @@ class TrainingEvaluation(Periodic):
             tqdm.write("\n".join(evaluation.lines))  # clears a progress bar first
             sys.stdout.flush()
             self.metrics.write(report.step, **evaluation.results)
-        metric = self.task.best_metric
-        if self.best is None or evaluation.results[metric] > self.best["results"][metric]:
+        if self.best is None or self._quality(evaluation.results) > self._quality(self.best["results"]):
             self.without_gain = 0
             self._keep(report, evaluation)
         else:
             self.without_gain += 1
         self._consider_stopping()
+
+    def _quality(self, results: dict[str, float]) -> tuple[float, float]:
+        """What is compared: the score, and among equals the loss."""
+        return results[self.task.best_metric], -results.get("loss", 0.0)
 
     def _keep(self, report: StepReport, evaluation: Evaluation) -> None:
         self.best = {"step": report.step, "epoch": round(report.epochs, 3), "metric": self.task.best_metric,

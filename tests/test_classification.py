@@ -91,11 +91,11 @@ def test_predictions_are_described():
 
 def test_labels_file(tmp_path):
     path = tmp_path / "labels.txt"
-    path.write_text("\ufeffa b\r\n\r\nc\n\n", encoding="utf-8")
-    assert read_labels(path, 3) == ["a b", "", "c"]
+    path.write_text("\ufeffa b\r\n100\r\nc\r\n", encoding="utf-8")
+    assert read_labels(path, 3) == ["a b", "100", "c"]
     with pytest.raises(UserError, match=r"names 3 classes, but num_class is 2; set num_class to 3"):
         read_labels(path, 2)
-    with pytest.raises(UserError, match=r"label_file_path: cannot read .*absent"):
+    with pytest.raises(UserError, match=r"cannot read the label file .*absent"):
         read_labels(tmp_path / "absent", 2)
 
 
