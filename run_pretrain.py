@@ -22,7 +22,7 @@ from src.model_utils.device_adapter import DeviceInfo, set_up_device
 from src.optimizer import create_optimizer
 from src.pretraining import TrainingEvaluation, bert_config_of, limits_of, open_pretrain_records
 from src.record_readers import Records
-from src.train_step import LossScale, TrainStep
+from src.train_step import LossScale, MeanOverDevices, TrainStep
 from src.training import starting_step, train
 
 
@@ -85,7 +85,8 @@ def build_training_step(config: Config, bert_config: BertConfig, device: DeviceI
         grad_reducer=nn.DistributedGradReducer(optimizer.parameters) if device.rank_size > 1 else None,
         allreduce_post_accumulation=config.allreduce_post_accumulation == "true",
         seed=config.seed,
-        rank=device.rank)
+        rank=device.rank,
+        loss_reducer=MeanOverDevices(device.rank_size) if device.rank_size > 1 else None)
 
 
 def run_recipe(config: Config, records: Records, samples_per_step: int) -> dict:

@@ -25,7 +25,7 @@ from src.model_utils.config import Config, load_config
 from src.model_utils.device_adapter import DeviceInfo, resolve_compute_type, set_up_device
 from src.optimizer import Optimizer, create_optimizer
 from src.record_readers import Records
-from src.train_step import LossScale, TrainStep
+from src.train_step import LossScale, MeanOverDevices, TrainStep
 from src.training import report_resumption, train
 
 FROM_SCRATCH = "none"  # as load_pretrain_checkpoint_path: no pre-trained weights
@@ -172,7 +172,8 @@ def build_training_step(task: FinetuneTask, device: DeviceInfo, total_steps: int
         grad_reducer=nn.DistributedGradReducer(optimizer.parameters) if device.rank_size > 1 else None,
         allreduce_post_accumulation=config.allreduce_post_accumulation == "true",
         seed=config.seed,
-        rank=device.rank)
+        rank=device.rank,
+        loss_reducer=MeanOverDevices(device.rank_size) if device.rank_size > 1 else None)
 
 
 def finetune_optimizer(config: Config, network: nn.Cell, total_steps: int) -> Optimizer:

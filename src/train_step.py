@@ -23,12 +23,26 @@ class LossScale:
     window: int = 1000
 
 
+class MeanOverDevices(nn.Cell):
+    """The mean of a number over the devices of a data-parallel run."""
+
+    def __init__(self, rank_size: int):
+        super().__init__()
+        self.sum = ops.AllReduce()
+        self.rank_size = rank_size
+
+    def construct(self, value: Tensor) -> Tensor:
+        """Map each device's float32 [] to their mean []."""
+        return self.sum(value) / self.rank_size
+
+
 class TrainStep(nn.Cell):
     """One attempt at an optimizer update.
 
     A call takes the columns of `accumulation_steps` micro-batches stacked along the first axis and leaves nothing half
-    done: the gradients of the micro-batches are averaged, `grad_reducer` (if given) averages them over the devices,
-    and unless a gradient is not finite they are clipped to the global norm `clip_norm` and applied.
+    done: the gradients of the micro-batches are averaged, `grad_reducer` (if given) averages them over the devices, as
+    `loss_reducer` does the loss, and unless a gradient is not finite they are clipped to the global norm `clip_norm`
+    and applied.
 
     The loss and its gradient are the mean over the micro-batches (and devices), each normalised by its own number of
     masked positions; that equals the loss of the large batch when these numbers are equal.
@@ -42,7 +56,8 @@ class TrainStep(nn.Cell):
 
     def __init__(self, network: nn.Cell, optimizer: Optimizer, loss_scale: LossScale | None = None,
                  accumulation_steps: int = 1, clip_norm: float | None = 1.0, grad_reducer: nn.Cell | None = None,
-                 allreduce_post_accumulation: bool = True, seed: int = 0, rank: int = 0):
+                 allreduce_post_accumulation: bool = True, seed: int = 0, rank: int = 0,
+                 loss_reducer: nn.Cell | None = None):
         super().__init__(auto_prefix=False)
         if accumulation_steps < 1:
             raise UserError(f"accumulation_steps: found {accumulation_steps}, expected at least 1")
@@ -53,6 +68,7 @@ class TrainStep(nn.Cell):
         self.accumulation_steps = accumulation_steps
         self.clip_norm = clip_norm
         self.reduce = grad_reducer if grad_reducer is not None else nn.Identity()
+        self.reduce_loss = loss_reducer if loss_reducer is not None else nn.Identity()
         self.reduce_each = grad_reducer is not None and not allreduce_post_accumulation
         self.reduce_once = grad_reducer is not None and allreduce_post_accumulation
         self.dynamic_scale = loss_scale is not None
@@ -82,7 +98,7 @@ class TrainStep(nn.Cell):
         if self.reduce_once:
             gradients = self.reduce(gradients)
         overflow = self.update(gradients, scale)
-        return loss, overflow, scale
+        return self.reduce_loss(loss), overflow, scale
 
     def loss_and_gradients(self, columns: tuple[Tensor, ...], scale: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return the loss of one micro-batch and its gradients times `scale`, reduced over the devices if asked for."""
