@@ -1,0 +1,115 @@
+"""Builds an ONNX graph node by node, with the layers that every network here is made of.
+
+MindSpore's own ONNX export knows neither Erf nor a free batch; a graph of our own is exact and small. Batch and
+sequence length stay free because no shape is ever written down but those of the weights.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from types import ModuleType
+
+import numpy as np
+
+from src.errors import UserError
+
+OPSET = 17  # the first with LayerNormalization; newer ones exclude compilers for devices
+
+
+def onnx_package(name: str, purpose: str) -> ModuleType:
+    """Import `onnx` or `onnxruntime`, which only ONNX models need.
+
+    Raises:
+        UserError: the package is not installed.
+    """
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise UserError(f"{purpose} needs the package {name} ({error}); install it with: "
+                        f"pip install -r requirements-onnx.txt") from error
+
+
+class OnnxGraph:
+    """Nodes and the weights that they use. A value is known by its name.
+
+    Where an operator takes a value, a numpy array or a number may stand for a constant; a float is float32 and an int
+    is int64, as ONNX wants them.
+
+    Args:
+        weights: parameters by name, as in the checkpoints; those that are used become part of the model.
+    """
+
+    def __init__(self, weights: Mapping[str, np.ndarray]) -> None:
+        self.helper = onnx_package("onnx.helper", "an ONNX model")
+        self.to_tensor = onnx_package("onnx.numpy_helper", "an ONNX model").from_array
+        self.weights = weights
+        self.nodes = []
+        self.initializers = {}  # name -> tensor
+        self._count = 0
+
+    def add(self, operator: str, *inputs: str | np.ndarray | float | None, name: str = "", outputs: int = 1,
+            **attributes: object) -> str | list[str]:
+        """Add a node; return the name of its result, or a list when it has several. None is an absent input."""
+        self._count += 1
+        label = f"{operator}_{self._count}"
+        results = [name] if name else [f"{label}.{number}" for number in range(outputs)] if outputs > 1 else [label]
+        names = ["" if value is None else value if isinstance(value, str) else self.constant(value) for value in inputs]
+        self.nodes.append(self.helper.make_node(operator, names, results, name=label, **attributes))
+        return results if outputs > 1 else results[0]
+
+    def constant(self, value: np.ndarray | Sequence[int] | float) -> str:
+        """The name of a constant; equal ones are stored once."""
+        array = np.asarray(value, np.float32 if isinstance(value, float) else None)
+        name = f"{array.dtype}{list(array.shape)}:{array.tobytes().hex()}" if array.size <= 8 else ""
+        name = name or f"constant_{len(self.initializers)}"
+        return self._store(name, array)
+
+    def weight(self, name: str, transposed: bool = False) -> str:
+        """The name of a parameter's value."""
+        value = self.weights[name]
+        return self._store(f"{name}.T" if transposed else name, value.T if transposed else value)
+
+    def _store(self, name: str, array: np.ndarray) -> str:
+        if name not in self.initializers:
+            self.initializers[name] = self.to_tensor(np.asarray(array, order="C"), name)
+        return name
+
+    def body(self) -> "OnnxGraph":
+        """A graph for the inside of a loop; its constants and weights are those of this graph."""
+        inner = OnnxGraph(self.weights)
+        inner.initializers = self.initializers
+        inner._count = 1000 * (self._count + 1)  # names must differ from those outside
+        return inner
+
+    # ------------------------------------------------------------ layers
+
+    def dense(self, x: str, name: str, activation: str | None = None, output: str = "") -> str:
+        """x W^T + b over the last axis, see `src.layers.Dense`."""
+        product = self.add("MatMul", x, self.weight(f"{name}.weight", transposed=True))
+        y = self.add("Add", product, self.weight(f"{name}.bias"), name=output)
+        return self.activation(y, activation) if activation else y
+
+    def layer_norm(self, x: str, name: str, output: str = "") -> str:
+        """Normalise the last axis, see `src.layers.LayerNorm`."""
+        return self.add("LayerNormalization", x, self.weight(f"{name}.gamma"), self.weight(f"{name}.beta"),
+                        axis=-1, epsilon=1e-12, name=output)
+
+    def activation(self, x: str, name: str) -> str:
+        """An activation by its name in `src.layers`.
+
+        The forms are those that ONNX Runtime recognises and computes in one pass.
+        """
+        if name == "relu":
+            return self.add("Relu", x)
+        if name == "tanh":
+            return self.add("Tanh", x)
+        if name == "fast_gelu":
+            return self.add("Mul", x, self.add("Sigmoid", self.add("Mul", x, 1.702)))
+        if name == "gelu_erf":
+            erf = self.add("Erf", self.add("Div", x, math.sqrt(2.0)))
+            return self.add("Mul", self.add("Mul", x, self.add("Add", erf, 1.0)), 0.5)
+        if name == "gelu":
+            cubic = self.add("Add", self.add("Mul", self.add("Mul", x, 0.044715), x), 1.0)
+            tanh = self.add("Tanh", self.add("Mul", self.add("Mul", x, math.sqrt(2.0 / math.pi)), cubic))
+            return self.add("Mul", self.add("Mul", x, 0.5), self.add("Add", tanh, 1.0))
+        raise UserError(f"hidden_act: {name} cannot be exported as ONNX")
