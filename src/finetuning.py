@@ -5,7 +5,7 @@ does the rest: training from a pre-trained checkpoint, evaluation after every ep
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import yaml
@@ -15,7 +15,7 @@ from src.bert_for_pre_training import initialize_parameters
 from src.bert_model import BertConfig
 from src.callbacks import Callback, Checkpoints, Periodic, ProgressBar, RunPlan, StopOnDivergence, print_log_line
 from src.checkpoint import LoadReport, find_newest, load_weights, restore_training
-from src.dataset import BatchStream
+from src.dataset import BatchStream, EvaluationBatches
 from src.errors import UserError
 from src.files import atomic_write, make_output_dir
 from src.finetune_evaluation import TrainingEvaluation
@@ -93,12 +93,17 @@ def load_finetuned(network: nn.Cell, path: str, name: str, option: str = "load_f
 
 
 def evaluate_checkpoint(task: FinetuneTask) -> dict[str, float]:
-    """Evaluate `load_finetune_checkpoint_path`, print the scores and write the predictions."""
+    """Evaluate `load_finetune_checkpoint_path`; see `report_evaluation`."""
     batches = task.evaluation_batches()
     network = task.evaluation_network()
     report = load_finetuned(network, task.config.load_finetune_checkpoint_path, task.name)
     print(report, flush=True)
-    evaluation = task.evaluate(network.set_train(False), batches)
+    return report_evaluation(task, network.set_train(False), batches)
+
+
+def report_evaluation(task: FinetuneTask, network: Callable, batches: EvaluationBatches) -> dict[str, float]:
+    """Evaluate a network, or what answers in its place, print the scores and write the predictions."""
+    evaluation = task.evaluate(network, batches)
     print("\n".join(evaluation.lines), flush=True)
     if task.config.predictions_file and evaluation.write_predictions:
         path = Path(task.config.predictions_file)
