@@ -1,74 +1,132 @@
-"""Export a fine-tuned network as one file that runs without this repository's code."""
+"""Export a network as one file that runs without this repository's code."""
 
 import json
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import mindspore as ms
+import numpy as np
 from mindspore import Tensor, nn
 
-from src.classification import ClassifierWithPrefix, read_labels
+from src.bert_for_pre_training import BertPreTraining
+from src.bert_model import BertConfig
+from src.checkpoint import PREFIX
+from src.classification import read_labels
 from src.errors import UserError
 from src.files import atomic_files, make_output_dir
 from src.finetuning import finetune_bert_config, load_finetuned
 from src.model_utils.config import Config
+from src.onnx_export import INPUTS, Head, classifier_head, pretraining_head, squad_head, write_onnx
+from src.onnx_graph import onnx_package
+from src.pretraining import bert_config_of
+from src.tasks import task_type
 
-INPUTS = ("input_ids", "input_mask", "token_type_id")  # in this order, int32 [batch, seq_length]
-EXTENSIONS = {"MINDIR": ".mindir", "AIR": ".air"}
+EXTENSIONS = {"MINDIR": ".mindir", "AIR": ".air", "ONNX": ".onnx"}
+
+
+class Exported(NamedTuple):
+    """A network without its loss, and what its model consists of."""
+
+    network: nn.Cell
+    bert_config: BertConfig
+    head: Head
+    checkpoint_name: str  # begins the names of its checkpoints
+    num_class: int | None = None
+    labels: list[str] | None = None
 
 
 def export_model(config: Config, device_target: str) -> Path:
     """Write the network of `export_ckpt_file` as `export_file_name`; return the file.
 
-    A `.json` file of the same name tells task, inputs, outputs and classes.
+    A JSON file beside it tells task, inputs, outputs and classes: `name.json`, of an ONNX model `name.onnx.json`, since
+    its inputs have other shapes than those of a MINDIR model of the same name.
 
     Raises:
         UserError: an option is missing, the checkpoint does not fit, or the format needs another device.
     """
     file_format = config.file_format
     if not config.export_ckpt_file:
-        raise UserError("export_ckpt_file is not set; give the fine-tuned checkpoint, or the directory of its training")
+        raise UserError("export_ckpt_file is not set; give the checkpoint, or the directory of its training")
     if file_format == "AIR" and device_target != "Ascend":
         raise UserError(f"file_format: AIR can be exported on Ascend only, and device_target is {device_target}; use "
-                        f"MINDIR")
-    if file_format not in EXTENSIONS:
-        raise UserError(f"file_format: {file_format} cannot be exported yet; use MINDIR")
-    labels = read_labels(config.label_file_path, config.num_class) if config.label_file_path else None
-    path = Path(config.export_file_name)
-    if path.suffix != EXTENSIONS[file_format]:
-        path = path.with_name(path.name + EXTENSIONS[file_format])
+                        f"MINDIR or ONNX")
+    if file_format == "ONNX":
+        onnx_package("onnx", "file_format ONNX")
+    path = model_path(config.export_file_name, file_format)
+    exported = network_to_export(config, device_target)
     make_output_dir(path.parent, "export_file_name")
-
-    network, outputs = inference_network(config, device_target)
-    load_finetuned(network, config.export_ckpt_file, config.description.removeprefix("run_"), "export_ckpt_file")
-    batch_size = config.export_batch_size or None
-    seq_length = config.bert_net_cfg.seq_length
-    about = {"task": config.description, "format": file_format, "inputs": list(INPUTS),
-             "input_shape": [batch_size, seq_length], "input_type": "int32", "outputs": outputs, "labels": labels}
-    _write(network.set_train(False), path, file_format, (batch_size, seq_length), about)
+    load_finetuned(exported.network, config.export_ckpt_file, exported.checkpoint_name, "export_ckpt_file")
+    _write(exported, config, path)
     return path
 
 
-def inference_network(config: Config, device_target: str) -> tuple[nn.Cell, list[str]]:
-    """The network of the configured task without its loss, and the names of what it returns."""
+def model_path(name: str, file_format: str) -> Path:
+    """The file of a model, whose name may be given without its ending."""
+    path = Path(name)
+    extension = EXTENSIONS[file_format]
+    return path if path.suffix == extension else path.with_name(path.name + extension)
+
+
+def network_to_export(config: Config, device_target: str) -> Exported:
+    """The network that the configuration describes."""
+    if config.description == "run_pretrain":
+        bert_config = bert_config_of(config, device_target)
+        return Exported(BertPreTraining(bert_config, False), bert_config, pretraining_head(bert_config), PREFIX)
     bert_config = finetune_bert_config(config, device_target)
-    if config.description == "run_classifier":
-        return ClassifierWithPrefix(bert_config, config.num_class), ["logits"]
-    raise UserError(f"description: {config.description} cannot be exported")
+    task = task_type(config.description)(config, bert_config)
+    network = task.evaluation_network()
+    if config.description == "run_squad":
+        return Exported(network, bert_config, squad_head(), task.name)
+    labels = read_labels(config.label_file_path, config.num_class) if config.label_file_path else None
+    return Exported(network, bert_config, classifier_head(config.num_class), task.name, config.num_class, labels)
 
 
-def _write(network: nn.Cell, path: Path, file_format: str, shape: tuple[int | None, int], about: dict) -> None:
-    """Export into a temporary directory, of which MindSpore closes the directory and the files to others."""
-    inputs = [Tensor(shape=shape, dtype=ms.int32) if None in shape else ms.ops.zeros(shape, ms.int32) for _ in INPUTS]
+def _write(exported: Exported, config: Config, path: Path) -> None:
+    """Write model and description into a temporary directory first, for models may consist of several files."""
+    is_onnx = config.file_format == "ONNX"
+    shape = (None, None) if is_onnx else (config.export_batch_size or None, exported.bert_config.seq_length)  # B, S
+    shapes = dict.fromkeys(INPUTS, shape)
+    if exported.head.further_inputs:  # positions of masked words
+        shapes |= dict.fromkeys(exported.head.further_inputs, (shape[0], None if is_onnx else
+                                                               config.max_predictions_per_seq))
+    about = _description(exported, config, shapes)
     umask = os.umask(0)
     os.umask(umask)
     try:
         with atomic_files(path.parent) as directory:
-            ms.export(network, *inputs, file_name=str(directory / path.stem), file_format=file_format)
-            (directory / f"{path.stem}.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n",
-                                                         encoding="utf-8")
-            for written in directory.iterdir():
+            if is_onnx:
+                weights = _weights(exported.network)
+                write_onnx(directory / path.name, exported.bert_config, weights, exported.head, about)
+            else:
+                _write_with_mindspore(exported.network, directory / path.stem, config.file_format, shapes)
+            about_path = directory / f"{path.name if is_onnx else path.stem}.json"
+            about_path.write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            for written in directory.iterdir():  # MindSpore closes them to others
                 written.chmod(0o666 & ~umask)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}; free space or give another export_file_name"
                         ) from error
+
+
+def _description(exported: Exported, config: Config, shapes: dict[str, tuple[int | None, ...]]) -> dict:
+    sizes = exported.bert_config
+    about = {"task": config.description, "format": config.file_format, "inputs": list(shapes),
+             "input_shape": list(shapes[INPUTS[0]]), "input_type": "int32", "outputs": list(exported.head.outputs),
+             "num_class": exported.num_class, "labels": exported.labels, "vocab_size": sizes.vocab_size,
+             "max_length": None if sizes.use_relative_positions else sizes.max_position_embeddings}
+    return about | {f"{name}_shape": list(shapes[name]) for name in exported.head.further_inputs}
+
+
+def _weights(network: nn.Cell) -> dict[str, np.ndarray]:
+    """Parameters by the names that they have inside of a `src.tasks` network, see `write_onnx`."""
+    prefix = "" if isinstance(network, BertPreTraining) else "bert."
+    return {parameter.name.removeprefix(prefix): parameter.asnumpy().astype(np.float32)
+            for parameter in network.get_parameters()}
+
+
+def _write_with_mindspore(network: nn.Cell, path: Path, file_format: str,
+                          shapes: dict[str, tuple[int | None, ...]]) -> None:
+    inputs = [Tensor(shape=shape, dtype=ms.int32) if None in shape else ms.ops.zeros(shape, ms.int32)
+              for shape in shapes.values()]
+    ms.export(network.set_train(False), *inputs, file_name=str(path), file_format=file_format)
