@@ -8,8 +8,6 @@ Options, their meaning and their defaults: `python run_pretrain.py --help` and p
 import sys
 from pathlib import Path
 
-from mindspore import nn
-
 from src.bert_for_pre_training import BertNetworkWithLoss, initialize_parameters
 from src.bert_model import BertConfig
 from src.callbacks import Callback, Checkpoints, Periodic, ProgressBar, RunPlan, StopOnDivergence, print_log_line
@@ -22,8 +20,8 @@ from src.model_utils.device_adapter import DeviceInfo, set_up_device
 from src.optimizer import create_optimizer
 from src.pretraining import TrainingEvaluation, bert_config_of, limits_of, open_pretrain_records
 from src.record_readers import Records
-from src.train_step import LossScale, MeanOverDevices, TrainStep
-from src.training import starting_step, train
+from src.train_step import TrainStep
+from src.training import configured_step, starting_step, train
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -76,17 +74,7 @@ def build_training_step(config: Config, bert_config: BertConfig, device: DeviceI
     network = BertNetworkWithLoss(bert_config, is_training=True)
     initialize_parameters(network, bert_config.initializer_range, config.seed)
     optimizer = create_optimizer(config.optimizer, network, config[config.optimizer], total_steps)
-    return TrainStep(
-        network, optimizer,
-        loss_scale=LossScale(float(config.loss_scale_value), config.scale_factor, config.scale_window)
-        if config.enable_lossscale == "true" else None,
-        accumulation_steps=config.accumulation_steps,
-        clip_norm=config.max_grad_norm if config.enable_global_norm == "true" else None,
-        grad_reducer=nn.DistributedGradReducer(optimizer.parameters) if device.rank_size > 1 else None,
-        allreduce_post_accumulation=config.allreduce_post_accumulation == "true",
-        seed=config.seed,
-        rank=device.rank,
-        loss_reducer=MeanOverDevices(device.rank_size) if device.rank_size > 1 else None)
+    return configured_step(config, device, network, optimizer)
 
 
 def run_recipe(config: Config, records: Records, samples_per_step: int) -> dict:

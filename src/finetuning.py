@@ -5,7 +5,7 @@ does the rest: training from a pre-trained checkpoint, evaluation after every ep
 """
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -25,8 +25,8 @@ from src.model_utils.config import Config, load_config
 from src.model_utils.device_adapter import DeviceInfo, resolve_compute_type, set_up_device
 from src.optimizer import Optimizer, create_optimizer
 from src.record_readers import Records
-from src.train_step import LossScale, MeanOverDevices, TrainStep
-from src.training import report_resumption, train
+from src.train_step import TrainStep
+from src.training import configured_step, report_resumption, train
 
 FROM_SCRATCH = "none"  # as load_pretrain_checkpoint_path: no pre-trained weights
 
@@ -59,18 +59,26 @@ def run_finetuning(description: str, default_yaml: str, task_type: type[Finetune
 def _check_what_to_do(config: Config, task_type: type[FinetuneTask]) -> None:
     if "true" not in (config.do_train, config.do_eval):
         raise UserError("do_train and do_eval are both false; set at least one of them to true")
-    needed = {("train_data_file_path",): config.do_train == "true",
-              task_type.eval_data_options: config.do_eval == "true"}
-    for options, is_needed in needed.items():
-        if is_needed and not any(config[option] for option in options):
-            raise UserError(f"{options[0]} is not set; give the data to "
-                            f"{'train' if options[0].startswith('train') else 'evaluate'} on")
+    if config.do_train == "true":
+        require_data(config, ("train_data_file_path",), "train")
+    if config.do_eval == "true":
+        require_data(config, task_type.eval_data_options, "evaluate")
     if config.do_train == "true" and not config.load_pretrain_checkpoint_path:
         raise UserError(f"load_pretrain_checkpoint_path is not set, and fine-tuning starts from a pre-trained "
                         f"checkpoint; give one, or {FROM_SCRATCH} to train from random weights")
     if config.do_train != "true" and not config.load_finetune_checkpoint_path:
         raise UserError("load_finetune_checkpoint_path is not set, and evaluation needs a fine-tuned checkpoint; give "
                         "one, or train with --do_train true")
+
+
+def require_data(config: Config, options: Sequence[str], what_for: str) -> None:
+    """Make sure that one of the options names data.
+
+    Raises:
+        UserError: none does.
+    """
+    if not any(config[option] for option in options):
+        raise UserError(f"{options[0]} is not set; give the data to {what_for} on")
 
 
 # ---------------------------------------------------------------- evaluation alone
@@ -168,17 +176,7 @@ def build_training_step(task: FinetuneTask, device: DeviceInfo, total_steps: int
     network = task.training_network()
     initialize_parameters(network, task.bert_config.initializer_range, config.seed)
     optimizer = finetune_optimizer(config, network, total_steps)
-    return TrainStep(
-        network, optimizer,
-        loss_scale=LossScale(float(config.loss_scale_value), config.scale_factor, config.scale_window)
-        if config.enable_lossscale == "true" else None,
-        accumulation_steps=config.accumulation_steps,
-        clip_norm=config.max_grad_norm if config.enable_global_norm == "true" else None,
-        grad_reducer=nn.DistributedGradReducer(optimizer.parameters) if device.rank_size > 1 else None,
-        allreduce_post_accumulation=config.allreduce_post_accumulation == "true",
-        seed=config.seed,
-        rank=device.rank,
-        loss_reducer=MeanOverDevices(device.rank_size) if device.rank_size > 1 else None)
+    return configured_step(config, device, network, optimizer)
 
 
 def finetune_optimizer(config: Config, network: nn.Cell, total_steps: int) -> Optimizer:
