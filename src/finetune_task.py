@@ -39,6 +39,8 @@ class FinetuneTask(ABC):
     def __init__(self, config: Config, bert_config: BertConfig) -> None:
         self.config = config
         self.bert_config = bert_config
+        automatic = "trim" if config.device_target == "CPU" else "none"
+        self.length_grouping = automatic if config.length_grouping == "auto" else config.length_grouping
 
     @property
     def predictions_name(self) -> str:
@@ -73,4 +75,4 @@ class FinetuneTask(ABC):
         """Every record to evaluate on once."""
         records = self.eval_records()
         return EvaluationBatches(records, min(self.config.eval_batch_size, records.num_rows), limits=self.limits,
-                                 group_by_length=self.config.length_grouping != "none")
+                                 group_by_length=self.length_grouping != "none")

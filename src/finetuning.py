@@ -149,7 +149,7 @@ def finetune(task: FinetuneTask, device: DeviceInfo) -> dict[str, float]:
     stream = BatchStream(
         records, batch_size, total_steps, start_step=start_step, seed=config.seed,
         shuffle=config.train_data_shuffle == "true", accumulation_steps=config.accumulation_steps,
-        bucket_list=config.bucket_list, length_grouping=config.length_grouping, rank=device.rank,
+        bucket_list=config.bucket_list, length_grouping=task.length_grouping, rank=device.rank,
         rank_size=device.rank_size, limits=task.limits)
     callbacks: list[Callback] = [StopOnDivergence(output_dir, start_step, task.name)]
     if device.rank == 0:
