@@ -88,8 +88,8 @@ def test_mistakes(model, options, message):
 
 
 def test_configuration_must_name_a_task(tmp_path):
-    (tmp_path / "other.yaml").write_text("description: run_pretrain\n", encoding="utf-8")
-    with pytest.raises(UserError, match="description: found \"run_pretrain\", expected one of run_classifier"):
+    (tmp_path / "other.yaml").write_text("description: run_other\n", encoding="utf-8")
+    with pytest.raises(UserError, match="description: found \"run_other\", expected one of run_classifier"):
         predict.main(["--config_path", str(tmp_path / "other.yaml"), "--text", "a"])
     with pytest.raises(UserError, match="--config_path is not set"):
         predict.main(["--text", "a"])

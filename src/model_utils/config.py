@@ -26,9 +26,9 @@ from src.errors import UserError
 REPOSITORY = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 
-# The file of each fine-tuning task, by its `description`.
+# The file of each task, by its `description`.
 TASK_FILES = {"run_classifier": "task_classifier_config.yaml", "run_ner": "task_ner_config.yaml",
-              "run_squad": "task_squad_config.yaml"}
+              "run_squad": "task_squad_config.yaml", "run_pretrain": "pretrain_config.yaml"}
 
 _OPTIONS_OF_THE_LOADER = {
     "config_path": "YAML file whose values replace those of the default file",
@@ -125,7 +125,7 @@ def load_config(description: str, default_yaml: str | Path, argv: Sequence[str] 
 
 
 def load_task_config(description: str, argv: Sequence[str] | None = None) -> Config:
-    """Read the configuration of a fine-tuning task; the key `description` says of which one.
+    """Read the configuration of a task; the key `description` says of which one.
 
     It stands in the file that `--config_path` names, or is given as an option.
 
@@ -140,7 +140,7 @@ def load_task_config(description: str, argv: Sequence[str] | None = None) -> Con
         task = _read_yaml(path)[0].get("description")
         if task not in TASK_FILES:
             raise UserError(f"{path}: description: found {_shown(task)}, expected one of {', '.join(TASK_FILES)}; give "
-                            f"the configuration of a fine-tuning task")
+                            f"the configuration of a task, or the option --description")
     if task not in TASK_FILES:
         raise UserError(f"--config_path is not set; give the configuration of the task, such as "
                         f"--config_path {next(iter(TASK_FILES.values()))}")

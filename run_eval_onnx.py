@@ -1,0 +1,37 @@
+"""Evaluate an exported ONNX model on the records of its task, with ONNX Runtime.
+
+    python run_eval_onnx.py --config_path classifier_config.yaml --eval_data_file_path dev.mindrecord \\
+        --export_file_name bert_classifier.onnx
+"""
+
+import sys
+
+from src.bert_model import BertConfig
+from src.errors import run_script
+from src.exporting import model_path
+from src.finetuning import report_evaluation, require_data
+from src.model_utils.config import load_task_config
+from src.onnx_inference import OnnxNetwork
+from src.tasks import task_type
+
+
+def main(argv: list[str] | None = None) -> dict[str, float]:
+    """Read the configuration, evaluate, print the scores and return them."""
+    config = load_task_config("Evaluate an ONNX model.", with_two_dashes(sys.argv[1:] if argv is None else argv))
+    task_class = task_type(config.description)
+    require_data(config, task_class.eval_data_options, "evaluate")
+    task = task_class(config, BertConfig(**config.bert_net_cfg.to_dict()))
+    network = OnnxNetwork(model_path(config.export_file_name, "ONNX"), config.description,
+                          config.device_target == "CPU")
+    if config.description != "run_squad":
+        network.check_classes(config.num_class, task.labels)
+    return report_evaluation(task, network, task.evaluation_batches())
+
+
+def with_two_dashes(argv: list[str]) -> list[str]:
+    """Take `-export_file_name` as well, which commands of the original were written with."""
+    return [f"-{argument}" if argument.partition("=")[0] == "-export_file_name" else argument for argument in argv]
+
+
+if __name__ == "__main__":
+    run_script(main)

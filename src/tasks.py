@@ -1,0 +1,22 @@
+"""Which fine-tuning task a configuration describes."""
+
+from src.errors import UserError
+from src.finetune_task import FinetuneTask
+
+
+def task_type(description: str) -> type[FinetuneTask]:
+    """The task of a configuration's `description`.
+
+    Raises:
+        UserError: it is not one of fine-tuning.
+    """
+    # Imported here, so that a task does not load the others.
+    if description == "run_classifier":
+        from src.classification import ClassifierTask
+
+        return ClassifierTask
+    if description == "run_squad":
+        from src.question_answering import SquadTask
+
+        return SquadTask
+    raise UserError(f"description: {description} is no fine-tuning task; give the configuration of one")
