@@ -24,6 +24,7 @@ from src.squad_evaluation import (
     QuestionAnswers,
     best_thresholds,
     extract_answers,
+    score_cmrc,
     score_squad_1,
     score_squad_2,
 )
@@ -51,6 +52,9 @@ class SquadTask(FinetuneTask):
     def __init__(self, config: Config, bert_config: BertConfig) -> None:
         super().__init__(config, bert_config)
         self.version_2 = config.version_2_with_negative == "true"
+        if self.version_2 and config.assessment_method == "CMRC":
+            raise UserError("assessment_method: CMRC knows no questions without an answer; choose SQuAD, or set "
+                            "version_2_with_negative to false")
         self.feature_options = FeatureOptions(bert_config.seq_length, config.doc_stride, config.max_query_length)
         self.answer_options = answer_options(config)
         length = bert_config.seq_length
@@ -136,7 +140,8 @@ class SquadTask(FinetuneTask):
         by_id = {example.qas_id: answer for example, answer in zip(examples, answers, strict=True)}
         texts = {qas_id: answer.text for qas_id, answer in by_id.items()}
         if not self.version_2:
-            results = score_squad_1(examples, texts)
+            score = score_cmrc if self.config.assessment_method == "CMRC" else score_squad_1
+            results = score(examples, texts)
             lines = [json.dumps(results)]
         else:
             best_texts = {qas_id: answer.best.text if answer.best else "" for qas_id, answer in by_id.items()}

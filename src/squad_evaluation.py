@@ -1,4 +1,4 @@
-"""Answers from the network's scores, and the official scores of SQuAD 1.1 and 2.0.
+"""Answers from the network's scores, and the official scores of SQuAD 1.1, SQuAD 2.0 and CMRC 2018.
 
 An answer is the pair of a first and a last token with the highest sum of logits; its text is cut out of the context by
 the tokens' characters, so it is exactly as written there.
@@ -21,6 +21,8 @@ _NO_WINDOW_SCORE = 1e6  # null odds of a question without any window: it is unan
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_WITHOUT_CMRC_PUNCTUATION = str.maketrans("", "", "-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』")
+_CMRC_SEGMENT = re.compile(r"[\u4e00-\u9fa5]|[^\W\u4e00-\u9fa5]+(?:[.,'][^\W\u4e00-\u9fa5]+)*|[^\w\s]")
 
 
 @dataclass(frozen=True)
@@ -278,3 +280,40 @@ def best_thresholds(examples: Sequence[Example], predictions: Mapping[str, str],
         results |= {f"best_{name}": 100.0 * float(totals[best]) / len(odds),
                     f"best_{name}_thresh": float(odds[order[best - 1]]) if best else 0.0}
     return results
+
+
+def cmrc_segments(text: str) -> list[str]:
+    """Lower-cased Chinese characters, other words and marks, without the marks that CMRC 2018 leaves out.
+
+    The official script cuts what is not Chinese by NLTK, which differs in rare cases such as "don't".
+    """
+    return _CMRC_SEGMENT.findall(text.lower().translate(_WITHOUT_CMRC_PUNCTUATION))
+
+
+def cmrc_f1(prediction: str, answer: str) -> float:
+    """F1 of the longest run of segments that both texts have in common."""
+    predicted, wanted = cmrc_segments(prediction), cmrc_segments(answer)
+    longest, lengths = 0, [0] * (len(wanted) + 1)  # of the runs that end at each segment of the answer
+    for segment in predicted:
+        lengths = [0, *(before + 1 if segment == other else 0
+                        for before, other in zip(lengths[:-1], wanted, strict=True))]
+        longest = max(longest, *lengths)
+    return 2 * longest / (len(predicted) + len(wanted)) if longest else 0.0
+
+
+def score_cmrc(examples: Iterable[Example], predictions: Mapping[str, str]) -> dict[str, float]:
+    """Exact match, F1 and their mean in percent, as the official script of CMRC 2018 (Cui et al. 2019) but for NLTK.
+
+    A question counts by its best-matching answer; one without a prediction counts 0.
+    """
+    def bare(text: str) -> str:
+        return text.lower().strip().translate(_WITHOUT_CMRC_PUNCTUATION)
+
+    exact, f1 = [], []
+    for example in examples:
+        predicted = predictions.get(example.qas_id)
+        answers = [answer.text for answer in example.answers] if predicted is not None else []
+        exact.append(max((float(bare(predicted) == bare(answer)) for answer in answers), default=0.0))
+        f1.append(max((cmrc_f1(predicted, answer) for answer in answers), default=0.0))
+    scores = {"exact_match": 100.0 * sum(exact) / len(exact), "f1": 100.0 * sum(f1) / len(f1)}
+    return scores | {"average": (scores["exact_match"] + scores["f1"]) / 2}

@@ -217,6 +217,8 @@ MISTAKES = {
     "records for another length": ({"train_data_file_path": "{}/train.mindrecord", "bert_net_cfg__seq_length": 32},
                                    "seq_length is 32, but the records of .*train.mindrecord have 40 tokens"),
     "no room": ({"max_query_length": 37}, "max_seq_length is 40, which a question of max_query_length 37"),
+    "CMRC without answers": ({"assessment_method": "cmrc", "version_2_with_negative": "true"},
+                             "assessment_method: CMRC knows no questions without an answer"),
     "three scores": ({"num_class": 3}, "--num_class: expected one of 2; found .3"),
 }
 

@@ -10,10 +10,13 @@ import pytest
 from src.squad_evaluation import (
     AnswerOptions,
     best_thresholds,
+    cmrc_f1,
+    cmrc_segments,
     exact_match,
     extract_answers,
     f1_score,
     normalise_answer,
+    score_cmrc,
     score_squad_1,
     score_squad_2,
 )
@@ -190,3 +193,27 @@ def test_answerless_files_are_scored_too():
     assert score_squad_2(examples, {"1": "", "2": "x"}) == {
         "exact": 50, "f1": 50, "total": 2, "NoAns_exact": 50, "NoAns_f1": 50, "NoAns_total": 2}
     assert best_thresholds(examples, {"1": "y", "2": "x"}, {"1": 1.0, "2": 0.0})["best_f1"] == 100
+
+
+# ---------------------------------------------------------------- Chinese
+
+def test_chinese_is_compared_by_character():
+    assert cmrc_segments(" 1990年，Beijing 大学（北）3.5% ") == ["1990", "年", "beijing", "大", "学", "北", "3.5", "%"]
+    assert cmrc_segments("，。《》") == []
+
+
+@pytest.mark.parametrize(("prediction", "answer", "f1"), [
+    ("北京大学", "北京大学", 1), ("《北京，大学》", "北京大学", 1), ("北京", "北京大学", 2 * 2 / 6),
+    ("大学北京", "北京大学", 2 * 2 / 8),  # the longest run, not all characters in common
+    ("上海", "北京", 0), ("", "北京", 0), ("。", "北京", 0)])
+def test_f1_of_cmrc(prediction, answer, f1):
+    assert cmrc_f1(prediction, answer) == pytest.approx(f1)
+
+
+def test_scores_of_cmrc():
+    examples = [example("1", "北京大学", "清华大学"), example("2", "1990年"), example("3", "上海")]
+    scores = score_cmrc(examples, {"1": "清华大学。", "2": "1990"})
+    assert scores == {"exact_match": pytest.approx(100 / 3), "f1": pytest.approx(100 * (1 + 2 / 3) / 3),
+                      "average": pytest.approx(100 * (2 + 2 / 3) / 6)}
+    english = [example("1", "北 京")]
+    assert score_squad_1(english, {"1": "北京"})["f1"] == 0, "SQuAD's words are separated by spaces"
