@@ -1,6 +1,6 @@
 """The fine-tuning networks with their losses: what the training step minimises.
 
-Shapes at line ends: B batch, S sequence, C classes.
+Shapes at line ends: B batch, S sequence, C classes, K tags.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,8 @@ from mindspore import Tensor, nn, ops
 
 from src.bert_for_pre_training import CrossEntropy
 from src.bert_model import BertConfig
-from src.finetune_eval_model import BertCLSModel, BertSquadModel
+from src.CRF import CRF
+from src.finetune_eval_model import BertCLSModel, BertNERModel, BertSquadModel
 
 PADDING_SCORE = -1e9  # of a token that cannot be an answer: its probability is exactly 0
 
@@ -74,3 +75,53 @@ class BertSquad(nn.Cell):
         start_losses = self.cross_entropy(start_logits + padding, start_positions)
         end_losses = self.cross_entropy(end_logits + padding, end_positions)
         return (start_losses + end_losses).mean() / 2
+
+
+class TokenLoss(nn.Cell):
+    """Mean negative log likelihood of the tags of all tokens; padding does not count."""
+
+    def __init__(self):
+        super().__init__()
+        self.cross_entropy = CrossEntropy()
+
+    def construct(self, scores: Tensor, label_ids: Tensor, input_mask: Tensor) -> Tensor:
+        """Map scores float32 [B,S,K], label_ids and input_mask int32 [B,S], to the loss []."""
+        losses = self.cross_entropy(scores.reshape((-1, scores.shape[-1])), label_ids)  # [B*S]
+        weights = input_mask.reshape((-1,)).astype(ms.float32)
+        return (losses * weights).sum() / weights.sum()
+
+
+class BertNER(nn.Cell):
+    """Train the tags of tokens, each by itself or with a CRF.
+
+    Args:
+        num_tags: number of tags without the states of the CRF.
+    """
+
+    def __init__(self, config: BertConfig, is_training: bool, num_tags: int, use_crf: bool = False,
+                 with_lstm: bool = False, dropout_prob: float = 0.0):
+        super().__init__()
+        self.bert = BertNERModel(config, is_training, num_tags + 2 * use_crf, with_lstm, dropout_prob)
+        self.loss = CRF(num_tags) if use_crf else TokenLoss()
+
+    def construct(self, input_ids: Tensor, input_mask: Tensor, token_type_id: Tensor, label_ids: Tensor) -> Tensor:
+        """Map a batch of records, columns [B,S], to the loss, a float32 scalar."""
+        return self.loss(self.bert(input_ids, input_mask, token_type_id), label_ids, input_mask)
+
+
+class BertNERTagger(nn.Cell):
+    """The likeliest tags, with the parameter names of `BertNER`: evaluation, prediction, export."""
+
+    def __init__(self, config: BertConfig, num_tags: int, use_crf: bool = False, with_lstm: bool = False):
+        super().__init__()
+        self.use_crf = use_crf
+        self.bert = BertNERModel(config, False, num_tags + 2 * use_crf, with_lstm)
+        if use_crf:
+            self.loss = CRF(num_tags)
+
+    def construct(self, input_ids: Tensor, input_mask: Tensor, token_type_id: Tensor) -> Tensor:
+        """Map ids, mask and segments, int32 [B,S], to tag ids int32 [B,S], 0 at padding."""
+        scores = self.bert(input_ids, input_mask, token_type_id)  # [B,S,K]
+        if self.use_crf:
+            return self.loss.decode(scores, input_mask)
+        return scores.argmax(2).astype(ms.int32) * input_mask

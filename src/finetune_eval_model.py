@@ -10,6 +10,7 @@ from mindspore import Tensor, nn
 from src.bert_model import BertConfig, BertModel
 from src.dropout import Dropout
 from src.layers import Dense
+from src.lstm import BidirectionalLSTM
 
 
 class BertCLSModel(nn.Cell):
@@ -49,3 +50,34 @@ class BertSquadModel(nn.Cell):
         hidden, _, _ = self.bert(input_ids, token_type_id, input_mask)  # [B,S,H]
         logits = self.dense1(hidden.astype(self.compute_type)).astype(ms.float32)  # [B,S,2]
         return logits[:, :, 0], logits[:, :, 1]
+
+
+class BertNERModel(nn.Cell):
+    """Score the tags of every token.
+
+    Args:
+        config: the encoder.
+        is_training: whether dropout applies.
+        num_labels: number of tags K, with a CRF its two states included.
+        with_lstm: whether a bidirectional LSTM of the encoder's width reads the hidden states first.
+        dropout_prob: dropout on the hidden states while training.
+    """
+
+    def __init__(self, config: BertConfig, is_training: bool, num_labels: int, with_lstm: bool = False,
+                 dropout_prob: float = 0.0):
+        super().__init__()
+        self.compute_type = config.compute_type
+        self.with_lstm = with_lstm
+        self.bert = BertModel(config, is_training)
+        self.dropout = Dropout(dropout_prob if is_training else 0.0)
+        if with_lstm:
+            self.lstm = BidirectionalLSTM(config.hidden_size, config.hidden_size // 2)
+        self.dense_1 = Dense(config.hidden_size, num_labels)
+
+    def construct(self, input_ids: Tensor, input_mask: Tensor, token_type_id: Tensor) -> Tensor:
+        """Map ids, mask and segments, int32 [B,S], to scores float32 [B,S,K]."""
+        hidden, _, _ = self.bert(input_ids, token_type_id, input_mask)  # [B,S,H]
+        hidden = self.dropout(hidden)
+        if self.with_lstm:
+            hidden = self.lstm(hidden.astype(ms.float32), input_mask)
+        return self.dense_1(hidden.astype(self.compute_type)).astype(ms.float32)

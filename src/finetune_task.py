@@ -31,6 +31,7 @@ class FinetuneTask(ABC):
 
     name: ClassVar[str]  # begins the names of checkpoints
     eval_data_options: ClassVar[tuple[str, ...]] = ("eval_data_file_path",)  # evaluation needs one of them
+    always_writes_predictions: bool = False  # an evaluation alone too, into the working directory
     best_metric: str  # key of `Evaluation.results`; the higher, the better
     train_columns: Mapping[str, str]  # {name: type} in the order in which the training network takes them
     eval_columns: Mapping[str, str]

@@ -28,6 +28,7 @@ from src.record_readers import Records
 from src.train_step import TrainStep
 from src.training import configured_step, report_resumption, train
 
+_PARTS_OF_HEADS = ("bert.lstm.", "loss.")  # a network without them would work, and give other results
 FROM_SCRATCH = "none"  # as load_pretrain_checkpoint_path: no pre-trained weights
 
 
@@ -96,7 +97,11 @@ def load_finetuned(network: nn.Cell, path: str, name: str, option: str = "load_f
         detail = f" ({shapes[0]} there, {shapes[1]} here)" if shapes else ""
         raise UserError(f"{option}: {report.path} has no fitting weights for {len(without_weights)} parameters of the "
                         f"network, such as {without_weights[0]}{detail}; give a checkpoint of this task, and the "
-                        f"network's sizes that it was trained with")
+                        f"network's sizes, classes or label file that it was trained with")
+    not_taken = [given for given in report.unexpected if given.startswith(_PARTS_OF_HEADS)]
+    if not_taken:
+        raise UserError(f"{option}: {report.path} was trained with {not_taken[0]}, which this network does not have; "
+                        f"set use_crf and with_lstm as in its training")
     return report
 
 
@@ -113,8 +118,8 @@ def report_evaluation(task: FinetuneTask, network: Callable, batches: Evaluation
     """Evaluate a network, or what answers in its place, print the scores and write the predictions."""
     evaluation = task.evaluate(network, batches)
     print("\n".join(evaluation.lines), flush=True)
-    if task.config.predictions_file and evaluation.write_predictions:
-        path = Path(task.config.predictions_file)
+    if evaluation.write_predictions and (task.config.predictions_file or task.always_writes_predictions):
+        path = Path(task.config.predictions_file or task.predictions_name)
         make_output_dir(path.parent, "predictions_file")
         evaluation.write_predictions(path)
     return evaluation.results

@@ -36,6 +36,10 @@ def create_predictor(config: Config) -> Predictor:
         from src.predict_classifier import ClassifierPredictor
 
         return ClassifierPredictor(config)
+    if config.description == "run_ner":
+        from src.predict_ner import NerPredictor
+
+        return NerPredictor(config)
     if config.description == "run_squad":
         from src.predict_squad import SquadPredictor
 

@@ -15,6 +15,10 @@ def task_type(description: str) -> type[FinetuneTask]:
         from src.classification import ClassifierTask
 
         return ClassifierTask
+    if description == "run_ner":
+        from src.named_entities import NerTask
+
+        return NerTask
     if description == "run_squad":
         from src.question_answering import SquadTask
 

@@ -1,0 +1,5 @@
+#!/usr/bin/env bash
+# Fine-tune and evaluate named-entity recognition on a GPU: bash scripts/run_ner_gpu.sh [DEVICE_ID] [--option value ...]
+# The settings are those of run_ner.sh.
+
+bash "$(dirname "${BASH_SOURCE[0]}")/run_ner.sh" "$@" --device_target GPU
