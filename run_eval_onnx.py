@@ -8,7 +8,7 @@ import sys
 
 from src.bert_model import BertConfig
 from src.errors import run_script
-from src.exporting import model_path
+from src.exporting import classes_of, model_path
 from src.finetuning import report_evaluation, require_data
 from src.model_utils.config import load_task_config
 from src.onnx_inference import OnnxNetwork
@@ -23,8 +23,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     task = task_class(config, BertConfig(**config.bert_net_cfg.to_dict()))
     network = OnnxNetwork(model_path(config.export_file_name, "ONNX"), config.description,
                           config.device_target == "CPU")
-    if config.description != "run_squad":
-        network.check_classes(config.num_class, task.labels)
+    network.check_classes(*classes_of(task))
     return report_evaluation(task, network, task.evaluation_batches())
 
 

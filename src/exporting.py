@@ -12,12 +12,12 @@ from mindspore import Tensor, nn
 from src.bert_for_pre_training import BertPreTraining
 from src.bert_model import BertConfig
 from src.checkpoint import PREFIX
-from src.classification import read_labels
 from src.errors import UserError
 from src.files import atomic_files, make_output_dir
+from src.finetune_task import FinetuneTask
 from src.finetuning import finetune_bert_config, load_finetuned
 from src.model_utils.config import Config
-from src.onnx_export import INPUTS, Head, classifier_head, pretraining_head, squad_head, write_onnx
+from src.onnx_export import INPUTS, Head, classifier_head, ner_head, pretraining_head, squad_head, write_onnx
 from src.onnx_graph import onnx_package
 from src.pretraining import bert_config_of
 from src.tasks import task_type
@@ -75,11 +75,21 @@ def network_to_export(config: Config, device_target: str) -> Exported:
         return Exported(BertPreTraining(bert_config, False), bert_config, pretraining_head(bert_config), PREFIX)
     bert_config = finetune_bert_config(config, device_target)
     task = task_type(config.description)(config, bert_config)
-    network = task.evaluation_network()
+    num_class, labels = classes_of(task)
     if config.description == "run_squad":
-        return Exported(network, bert_config, squad_head(), task.name)
-    labels = read_labels(config.label_file_path, config.num_class) if config.label_file_path else None
-    return Exported(network, bert_config, classifier_head(config.num_class), task.name, config.num_class, labels)
+        head = squad_head()
+    elif config.description == "run_ner":
+        head = ner_head(num_class, config.use_crf == "true", config.with_lstm == "true")
+    else:
+        head = classifier_head(num_class)
+    return Exported(task.evaluation_network(), bert_config, head, task.name, num_class, labels)
+
+
+def classes_of(task: FinetuneTask) -> tuple[int | None, list[str] | None]:
+    """Number and names of a task's classes or tags; None where it has none, or no names for them."""
+    if task.name == "ner":
+        return len(task.labels.tags), list(task.labels.tags)
+    return (task.config.num_class, task.labels) if task.name == "classifier" else (None, None)
 
 
 def _write(exported: Exported, config: Config, path: Path) -> None:
@@ -115,6 +125,8 @@ def _description(exported: Exported, config: Config, shapes: dict[str, tuple[int
              "input_shape": list(shapes[INPUTS[0]]), "input_type": "int32", "outputs": list(exported.head.outputs),
              "num_class": exported.num_class, "labels": exported.labels, "vocab_size": sizes.vocab_size,
              "max_length": None if sizes.use_relative_positions else sizes.max_position_embeddings}
+    if config.file_format == "ONNX" and exported.head.further_outputs:
+        about["further_outputs"] = list(exported.head.further_outputs)
     return about | {f"{name}_shape": list(shapes[name]) for name in exported.head.further_inputs}
 
 

@@ -5,7 +5,7 @@ sequence length stay free because no shape is ever written down but those of the
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from types import ModuleType
 
@@ -37,21 +37,23 @@ class OnnxGraph:
 
     Args:
         weights: parameters by name, as in the checkpoints; those that are used become part of the model.
+        prefix: begins the names of nodes.
     """
 
-    def __init__(self, weights: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, weights: Mapping[str, np.ndarray], prefix: str = "") -> None:
         self.helper = onnx_package("onnx.helper", "an ONNX model")
         self.to_tensor = onnx_package("onnx.numpy_helper", "an ONNX model").from_array
         self.weights = weights
         self.nodes = []
         self.initializers = {}  # name -> tensor
+        self._prefix = prefix
         self._count = 0
 
     def add(self, operator: str, *inputs: str | np.ndarray | float | None, name: str = "", outputs: int = 1,
             **attributes: object) -> str | list[str]:
         """Add a node; return the name of its result, or a list when it has several. None is an absent input."""
         self._count += 1
-        label = f"{operator}_{self._count}"
+        label = f"{self._prefix}{operator}_{self._count}"
         results = [name] if name else [f"{label}.{number}" for number in range(outputs)] if outputs > 1 else [label]
         names = ["" if value is None else value if isinstance(value, str) else self.constant(value) for value in inputs]
         self.nodes.append(self.helper.make_node(operator, names, results, name=label, **attributes))
@@ -74,12 +76,36 @@ class OnnxGraph:
             self.initializers[name] = self.to_tensor(np.asarray(array, order="C"), name)
         return name
 
-    def body(self) -> "OnnxGraph":
-        """A graph for the inside of a loop; its constants and weights are those of this graph."""
-        inner = OnnxGraph(self.weights)
-        inner.initializers = self.initializers
-        inner._count = 1000 * (self._count + 1)  # names must differ from those outside
-        return inner
+    def value(self, name: str, kind: str, axes: Sequence[str | int] | None = None) -> object:
+        """The declaration of a value of type `kind`, such as FLOAT; axes that are free have a name."""
+        return self.helper.make_tensor_value_info(name, self.helper.TensorProto.DataType.Value(kind), axes)
+
+    def scan(self, step: Callable[..., tuple[Sequence[str], str]], states: Mapping[str, str], rows: Mapping[str, str],
+             result_type: str, backward: bool = False) -> list[str]:
+        """Add a loop over the first axis of `rows`.
+
+        Args:
+            step: takes the graph of the loop's inside and the names of states and rows there; returns those of the
+                new states and of a result.
+            states: values before the first step, with their types.
+            rows: what the loop runs over, with types.
+            result_type: type of the result.
+            backward: from the last row to the first.
+
+        Returns:
+            The states after the loop, then the results of all steps along a new first axis.
+        """
+        inner = OnnxGraph(self.weights, f"{self._prefix}scan_{self._count + 1}/")
+        inner.initializers = self.initializers  # a loop sees the values outside of it
+        kinds = [*states.values(), *rows.values()]
+        names = [f"{inner._prefix}{number}" for number in range(len(kinds))]
+        new_states, result = step(inner, *names)
+        body = self.helper.make_graph(
+            inner.nodes, "step", [inner.value(name, kind) for name, kind in zip(names, kinds, strict=True)],
+            [inner.value(name, kind) for name, kind in zip((*new_states, result), (*states.values(), result_type),
+                                                           strict=True)])
+        return self.add("Scan", *states, *rows, outputs=len(states) + 1, body=body, num_scan_inputs=len(rows),
+                        scan_input_directions=[int(backward)] * len(rows), scan_output_directions=[int(backward)])
 
     # ------------------------------------------------------------ layers
 

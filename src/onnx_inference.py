@@ -44,15 +44,15 @@ class OnnxNetwork:
             raise UserError(f"export_file_name: {path} {'is of ' if self.about else ''}{found}, but the configuration "
                             f"is of {task}; give the configuration and the model of one task")
 
-    def check_classes(self, num_class: int, labels: Sequence[str] | None) -> None:
+    def check_classes(self, num_class: int | None, labels: Sequence[str] | None) -> None:
         """Make sure that the classes are the model's.
 
         Raises:
             UserError: it has another number of classes, or other names for them.
         """
         if self.about["num_class"] != num_class:
-            raise UserError(f"num_class: {self.path} has {self.about['num_class']} classes, and num_class is "
-                            f"{num_class}; set num_class to {self.about['num_class']}")
+            raise UserError(f"{self.path} has {self.about['num_class']} classes, but the configuration has "
+                            f"{num_class}; give the num_class or label_file_path that the network was trained with")
         if labels and self.about["labels"] and list(labels) != self.about["labels"]:
             there, here = next(pair for pair in zip(self.about["labels"], labels, strict=True) if pair[0] != pair[1])
             raise UserError(f"label_file_path: its labels are not those of {self.path}, such as {here!r} in place of "
@@ -66,7 +66,7 @@ class OnnxNetwork:
         """
         values = dict(zip(self.inputs, (column.asnumpy() for column in columns), strict=True))
         try:
-            outputs = self.session.run(None, values)
+            outputs = self.session.run(self.about["outputs"], values)
         except Exception as error:  # onnxruntime has its own class for each kind
             shape = list(columns[0].shape)
             raise UserError(f"{self.path}: cannot compute a batch of shape {shape}; it knows ids below "

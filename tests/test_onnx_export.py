@@ -6,10 +6,11 @@ import onnxruntime
 import pytest
 from mindspore import Tensor
 
+from src.bert_for_finetune import BertNERTagger
 from src.bert_for_pre_training import BertPreTraining, truncated_normal
 from src.bert_model import BertConfig
 from src.finetune_eval_model import BertCLSModel, BertSquadModel
-from src.onnx_export import classifier_head, pretraining_head, squad_head, write_onnx
+from src.onnx_export import classifier_head, ner_head, pretraining_head, squad_head, write_onnx
 
 SIZES = {"vocab_size": 30, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
          "intermediate_size": 32, "max_position_embeddings": 40, "type_vocab_size": 2}
@@ -34,7 +35,8 @@ def batch(shape, seed=0):
 
 def export(path, network, config, head):
     """Write the model; return a function from input columns to outputs."""
-    weights = {parameter.name: parameter.asnumpy() for parameter in network.get_parameters()}
+    prefix = "bert." if isinstance(network, BertNERTagger) else ""
+    weights = {parameter.name.removeprefix(prefix): parameter.asnumpy() for parameter in network.get_parameters()}
     write_onnx(path, config, weights, head, {"task": "test"})
     onnx.checker.check_model(str(path), full_check=True)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -49,6 +51,7 @@ def outputs_of(network, columns):
 
 def assert_same(network, model, columns):
     for wanted, found in zip(outputs_of(network, columns), model(columns), strict=True):
+        assert found.dtype == wanted.dtype
         assert found.shape == wanted.shape
         assert np.abs(wanted).max() > 0.01
         np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4)
@@ -87,3 +90,27 @@ def test_pretraining(tmp_path):
     for shape, count in zip(SHAPES, (1, 3, 7), strict=True):
         positions = np.random.default_rng(1).integers(0, shape[1], (shape[0], count)).astype(np.int32)
         assert_same(network, model, (*batch(shape), positions))
+
+
+# Together they are slow, and no different.
+@pytest.mark.parametrize(("use_crf", "with_lstm"), [(True, False), (False, True)])
+def test_tags(use_crf, with_lstm, tmp_path):
+    config = BertConfig(seq_length=40, **SIZES)
+    network = randomize(BertNERTagger(config, 5, use_crf, with_lstm))
+    if use_crf:  # moves weigh as much as the scores; those that no path takes would be the best
+        transitions = network.loss.transitions.asnumpy() * 4
+        transitions[5, :] = transitions[:, 6] = 50
+        network.loss.transitions.set_data(Tensor(transitions))
+    model = export(tmp_path / "bert.onnx", network, config, ner_head(5, use_crf, with_lstm))
+    seen = set()
+    for shape in SHAPES:
+        columns = batch(shape)
+        mask = columns[1].astype(bool)
+        tags, scores = model(columns)
+        (wanted_scores,) = outputs_of(network.bert, columns)
+        np.testing.assert_allclose(scores[mask], wanted_scores[mask], rtol=0, atol=1e-4)
+        (wanted,) = outputs_of(network, columns)
+        np.testing.assert_array_equal(tags, wanted)
+        assert tags.dtype == np.int32
+        seen |= set(tags[mask].tolist())
+    assert len(seen) >= 3

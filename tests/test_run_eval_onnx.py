@@ -96,7 +96,7 @@ def test_scores_of_the_answers(tmp_path, capsys):
 @pytest.mark.parametrize(("options", "message"), [
     (["--export_file_name", "absent"], "export_file_name: there is no ONNX model absent.onnx"),
     (["--eval_data_file_path", ""], "eval_data_file_path is not set"),
-    (["--num_class", "2", "--label_file_path", ""], "bert.onnx has 3 classes, and num_class is 2"),
+    (["--num_class", "2", "--label_file_path", ""], "bert.onnx has 3 classes, but the configuration has 2"),
     (["--bert_net_cfg.vocab_size", "50", "--bert_net_cfg.seq_length", "64"], "seq_length"),
 ])
 def test_mistakes(classifier, options, message):
