@@ -19,7 +19,7 @@ import tempfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,20 +110,42 @@ def save_weights(network: ms.nn.Cell, path: str | Path, **about: object) -> None
     Raises:
         UserError: the file cannot be written.
     """
+    write_weights({parameter.name: parameter for parameter in network.get_parameters()}, path, about)
+
+
+def write_weights(values: Mapping[str, ms.Tensor | np.ndarray], path: str | Path,
+                  about: Mapping[str, object] | None = None) -> None:
+    """Write values by name to a `.ckpt` or `.safetensors` file, and what `about` says to a `.json` file beside it.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
     path = Path(path)
-    parameters = [{"name": parameter.name, "data": parameter} for parameter in network.get_parameters()]
     try:
         # The weights last: whoever reads both never finds weights without what is said about them.
-        with atomic_write(path) as weights, atomic_write(path.with_suffix(_ABOUT)) as description:
-            description.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-            with _quiet_mindspore():
-                ms.save_checkpoint(parameters, str(weights), format="ckpt")
-            written = weights.with_name(weights.name + _CKPT)  # MindSpore adds the ending
-            written.chmod(description.stat().st_mode)
-            written.replace(weights)
+        with atomic_write(path) as weights, \
+                nullcontext() if about is None else atomic_write(path.with_suffix(_ABOUT)) as description:
+            if description:
+                description.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+            _write_values(values, weights, path.suffix)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}; free space or give another directory"
                         ) from error
+
+
+def _write_values(values: Mapping[str, ms.Tensor | np.ndarray], path: Path, ending: str) -> None:
+    path.touch()
+    mode = path.stat().st_mode  # the libraries make files 0400 and 0600 whatever the umask
+    written = path.with_name(path.name + ending)  # MindSpore adds the ending
+    parameters = [{"name": name, "data": ms.Tensor(value) if isinstance(value, np.ndarray) else value}
+                  for name, value in values.items()]
+    try:
+        with _quiet_mindspore():
+            ms.save_checkpoint(parameters, str(path), format=ending[1:])
+        written.chmod(mode)
+        written.replace(path)
+    finally:
+        written.unlink(missing_ok=True)
 
 
 def read_about(path: str | Path) -> dict | None:
@@ -416,13 +438,10 @@ def load_weights(network: ms.nn.Cell, path: str | Path, prefix: str = PREFIX) ->
     Raises:
         UserError: the file cannot be read, nothing in it belongs to the network, or most of it has another shape.
     """
-    path = Path(path)
-    if path.is_dir():
-        best = path / f"{prefix}_best{_CKPT}"
-        path = best if best.is_file() else _newest_in(path, prefix).path
+    path = find_weights(path, prefix)
     values = read_weights(path)
     parameters = {parameter.name: parameter for parameter in network.get_parameters()}
-    leftovers = [name for name in values if name not in parameters and _is_optimizer_name(name)]
+    leftovers = [name for name in values if name not in parameters and is_optimizer_name(name)]
     given = {name: value for name, value in values.items() if name not in set(leftovers)}
     renaming, rename = _find_renaming(given, parameters)
     source = {rename(name): name for name in given if rename(name) in parameters}  # name in network -> name in file
@@ -442,6 +461,19 @@ def load_weights(network: ms.nn.Cell, path: str | Path, prefix: str = PREFIX) ->
     used = set(source.values())
     unexpected = [name for name in given if name not in used]
     return LoadReport(path, loaded, missing, unexpected, wrong_shape, len(leftovers), renaming)
+
+
+def find_weights(path: str | Path, prefix: str = PREFIX) -> Path:
+    """The file of weights that a path means: of a directory its best checkpoint, or else the newest complete one.
+
+    Raises:
+        UserError: there is none in the directory.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    best = path / f"{prefix}_best{_CKPT}"
+    return best if best.is_file() else _newest_in(path, prefix).path
 
 
 def read_weights(path: str | Path) -> dict[str, np.ndarray]:
@@ -469,7 +501,8 @@ def read_weights(path: str | Path) -> dict[str, np.ndarray]:
     return values
 
 
-def _is_optimizer_name(name: str) -> bool:
+def is_optimizer_name(name: str) -> bool:
+    """Whether a name in a checkpoint belongs to the optimizer or the loss scaling of a training."""
     return name in _OPTIMIZER_NAMES or name.startswith(_OPTIMIZER_PREFIXES)
 
 

@@ -1,0 +1,306 @@
+"""Directories of Hugging Face transformers: `model.safetensors`, `config.json`, `vocab.txt`."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+from safetensors.numpy import save_file
+
+from src.errors import UserError
+from src.exchange.activations import activation_for, activation_from
+from src.exchange.model import (
+    SINUSOIDAL_CLIP,
+    SIZES,
+    Model,
+    Report,
+    check_exportable,
+    complete,
+    give_weights,
+    read_sizes,
+    take_weights,
+    unused_parameters,
+)
+from src.exchange.names import parameter_names
+
+WEIGHTS, INDEX, PICKLE, CONFIG = "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "config.json"
+EPSILON = 1e-12  # of the layer norms here
+
+_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2",
+           "I8": "<i1", "U8": "<u1", "BOOL": "|b1"}
+_BUFFERS = (".position_ids", ".token_type_ids", ".positions_encoding")
+_CLASSES = {"encoder": "Model", "pretrain": "ForPreTraining", "classifier": "ForSequenceClassification",
+            "ner": "ForTokenClassification", "squad": "ForQuestionAnswering"}
+_BASES = {"bert": "Bert", "nezha": "Nezha"}
+_DECODER_WEIGHT, _DECODER_BIAS = "cls.predictions.decoder.weight", "cls.predictions.decoder.bias"
+# Keys of config.json that say the same as our file, or as the weights themselves, or how the file was written.
+_USED_KEYS = {*SIZES, "hidden_act", "layer_norm_eps", "model_type", "architectures", "id2label", "label2id",
+              "num_labels", "max_relative_position", "use_relative_position", "position_embedding_type", "torch_dtype",
+              "dtype", "transformers_version", "tie_word_embeddings", "is_decoder", "add_cross_attention",
+              "_name_or_path", "problem_type", "classifier_dropout"}
+
+
+# ---------------------------------------------------------------- reading
+
+def read(directory: Path, task: str | None, report: Report) -> Model:
+    """Read a model that `save_pretrained` wrote.
+
+    Args:
+        directory: where it lies.
+        task: which head to take; None to see from the file.
+        report: receives what was left out.
+
+    Raises:
+        UserError: something is missing, damaged, or cannot be expressed here.
+    """
+    config = _read_json(directory / CONFIG)
+    base = _check_network(config, directory / CONFIG)
+    sizes = _sizes(config, base, directory / CONFIG, report)
+    values = _standard_names(_read_tensors(directory, report), base, directory)
+    task = task or _task(values, config, directory)
+    _leave_out_copies(values, config, directory, task, report)
+    num_labels = len(values["classifier.weight"]) if "classifier.weight" in values else 2
+    model = Model(task, sizes, {}, num_labels, _labels(config, num_labels), _vocabulary(directory, report),
+                  _lower_case(directory, report))
+    names = parameter_names(sizes, task, num_labels, base)
+    model.weights = take_weights(values, names, "huggingface", sizes, directory)
+    report.add("left out: computed, not learnt", [name for name in values if name.endswith(_BUFFERS)])
+    report.add(f"left out: no counterpart in the network for {task}",
+               [name for name in values if not name.endswith(_BUFFERS)])
+    complete(model, names, directory, report)
+    return model
+
+
+def _check_network(config: Mapping, source: Path) -> str:
+    """What the encoder is called, "bert" or "nezha"."""
+    base = config.get("model_type")
+    if base not in _BASES:
+        raise UserError(f"{source}: model_type {base!r}, expected one of {', '.join(_BASES)}; other networks compute "
+                        f"something else")
+    for key, expected in (("is_decoder", False), ("add_cross_attention", False),
+                          ("position_embedding_type", "absolute")):
+        if config.get(key, expected) != expected:
+            raise UserError(f"{source}: {key} {config[key]!r} has no counterpart here; expected {expected!r}")
+    clip = config.get("max_relative_position", SINUSOIDAL_CLIP)
+    if base == "nezha" and clip != SINUSOIDAL_CLIP:
+        raise UserError(f"{source}: max_relative_position {clip}, but the sinusoids here are clipped at "
+                        f"{SINUSOIDAL_CLIP}; such a network cannot be converted")
+    return base
+
+
+def _sizes(config: Mapping, base: str, source: Path, report: Report) -> dict[str, Any]:
+    epsilon = config.get("layer_norm_eps", EPSILON)
+    if epsilon != EPSILON:
+        report.note(f"layer_norm_eps is {epsilon} there and {EPSILON} here: outputs differ a little")
+    dropout = config.get("classifier_dropout")
+    if dropout is not None and dropout != config.get("hidden_dropout_prob", 0.1):
+        report.note(f"classifier_dropout {dropout} is not taken over: before the head hidden_dropout_prob holds")
+    if config.get("problem_type") == "multi_label_classification":
+        report.note("problem_type multi_label_classification: here the classes exclude each other; logits are equal")
+    report.add(f"keys of {CONFIG} without a counterpart", sorted(set(config) - _USED_KEYS))
+    hidden_act = activation_from("huggingface", config.get("hidden_act", "gelu"), source)
+    return read_sizes(config, hidden_act, base == "nezha", source)
+
+
+def _task(values: Mapping[str, np.ndarray], config: Mapping, source: Path) -> str:
+    architecture = str((config.get("architectures") or [""])[0])
+    if "qa_outputs.weight" in values:
+        return "squad"
+    if "classifier.weight" in values:
+        for task in ("classifier", "ner"):
+            if architecture.endswith(_CLASSES[task]):
+                return task
+        raise UserError(f"{source}: architectures {architecture!r} in {CONFIG} do not say what the classifier is for; "
+                        f"give --task classifier or --task ner")
+    return "pretrain" if any(name.startswith("cls.") for name in values) else "encoder"
+
+
+def _standard_names(values: Mapping[str, np.ndarray], base: str, source: Path) -> dict[str, np.ndarray]:
+    """Bring the names of old versions and of bare encoders into today's form."""
+    words = "embeddings.word_embeddings.weight"
+    bare = words in values
+    if not bare and f"{base}.{words}" not in values:
+        raise UserError(f"{source}: no {base}.{words} among its parameters ({', '.join(list(values)[:3])}, …); "
+                        f"expected a {base} of transformers")
+    standard = {}
+    for name, value in values.items():
+        new = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+        if bare and new.startswith(("embeddings.", "encoder.", "pooler.")):
+            new = f"{base}.{new}"
+        standard[new] = value
+    return standard
+
+
+def _leave_out_copies(values: dict[str, np.ndarray], config: Mapping, source: Path, task: str, report: Report) -> None:
+    """Take the output layer's second names off: its weight is the word embedding, its bias has a name of its own."""
+    tied = config.get("tie_word_embeddings", True)
+    weight, bias = values.get(_DECODER_WEIGHT), values.get(_DECODER_BIAS)
+    words = next(value for name, value in values.items() if name.endswith("embeddings.word_embeddings.weight"))
+    if bias is not None and "cls.predictions.bias" not in values:
+        values["cls.predictions.bias"] = bias
+    for name, value, original in ((_DECODER_WEIGHT, weight, words),
+                                  (_DECODER_BIAS, bias, values.get("cls.predictions.bias"))):
+        if value is None:
+            continue
+        if not np.array_equal(value, original) and not tied and task == "pretrain":
+            raise UserError(f"{source}: tie_word_embeddings is false and {name} differs from the parameter that the "
+                            f"network here shares; --task encoder converts it without its heads")
+        report.add("left out: a copy of a shared parameter", name)
+        del values[name]
+
+
+def _labels(config: Mapping, num_labels: int) -> list[str] | None:
+    """Names of the classes, unless they are only numbered."""
+    by_id = {str(number): str(name) for number, name in (config.get("id2label") or {}).items()}
+    names = [by_id.get(str(number)) for number in range(num_labels)]
+    if None in names or names == [f"LABEL_{number}" for number in range(num_labels)]:
+        return None
+    return names
+
+
+def _vocabulary(directory: Path, report: Report) -> Path | None:
+    path = directory / "vocab.txt"
+    if path.is_file():
+        return path
+    report.note(f"no vocab.txt in {directory}; tokenizing needs it")
+    return None
+
+
+def _lower_case(directory: Path, report: Report) -> bool | None:
+    path = directory / "tokenizer_config.json"
+    if not path.is_file():
+        return None
+    tokenizer = _read_json(path)
+    lower = tokenizer.get("do_lower_case")
+    if tokenizer.get("strip_accents") not in (None, lower):
+        report.note(f"strip_accents {tokenizer['strip_accents']} is not taken over: here accents go with do_lower_case")
+    if tokenizer.get("tokenize_chinese_chars") is False:
+        report.note("tokenize_chinese_chars false is not taken over: here every Chinese character is a word")
+    return lower
+
+
+# ---------------------------------------------------------------- tensors
+
+def _read_tensors(directory: Path, report: Report) -> dict[str, np.ndarray]:
+    if (directory / WEIGHTS).is_file():
+        return read_safetensors(directory / WEIGHTS)
+    if (directory / INDEX).is_file():
+        files = sorted(set(_read_json(directory / INDEX).get("weight_map", {}).values()))
+        return {name: value for file in files for name, value in read_safetensors(directory / file).items()}
+    if (directory / PICKLE).is_file():
+        return _read_pickle(directory / PICKLE, report)
+    raise UserError(f"{directory}: no {WEIGHTS}; expected a directory that save_pretrained of transformers wrote")
+
+
+def read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    """All tensors of a file; bfloat16, which numpy lacks, becomes float32, which holds it exactly.
+
+    Raises:
+        UserError: the file is missing or damaged, or holds a type that is unknown here.
+    """
+    try:
+        tensors = safetensors.deserialize(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except safetensors.SafetensorError as error:
+        raise UserError(f"cannot read {path}: damaged, cut off, or no safetensors file; fetch it anew") from error
+    values = {}
+    for name, tensor in tensors:
+        kind = tensor["dtype"]
+        if kind not in _DTYPES:
+            raise UserError(f"{path}: {name} is of type {kind}, which cannot be converted; save the model in float32")
+        value = np.frombuffer(tensor["data"], _DTYPES[kind])
+        if kind == "BF16":
+            value = (value.astype(np.uint32) << 16).view(np.float32)
+        values[name] = value.reshape(tensor["shape"])
+    return values
+
+
+def _read_pickle(path: Path, report: Report) -> dict[str, np.ndarray]:
+    """Read a file of PyTorch by its loader that accepts nothing but tensors."""
+    try:
+        import torch
+    except ImportError as error:
+        raise UserError(f"{path.parent} has only {PICKLE}, which needs PyTorch's safe loader; pip install torch, or "
+                        f"save the model as {WEIGHTS} with save_pretrained") from error
+    try:
+        values = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged bytes lead the parser into errors of any kind
+        raise UserError(f"cannot read {path}: damaged, or it holds more than tensors, which is not unpickled; save the "
+                        f"model as {WEIGHTS} with save_pretrained") from error
+    report.note(f"{PICKLE} was read by PyTorch with weights_only=True")
+    return {name: (value.float() if value.is_floating_point() else value).numpy() for name, value in values.items()}
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; expected a directory that save_pretrained of "
+                        f"transformers wrote") from error
+    except ValueError as error:
+        raise UserError(f"{path} is no JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a JSON object")
+    return content
+
+
+# ---------------------------------------------------------------- writing
+
+def write(model: Model, directory: Path, report: Report) -> None:
+    """Write what `from_pretrained` of transformers reads.
+
+    Raises:
+        UserError: the network has no counterpart there.
+    """
+    check_exportable(model, "transformers")
+    base = "nezha" if model.sizes["use_relative_positions"] else "bert"
+    config = _config(model, base)
+    unused = unused_parameters(model)
+    names = [name for name in parameter_names(model.sizes, model.task, model.num_labels, base)
+             if name.ours not in unused]
+    values = give_weights(model, names, "huggingface", report)
+    if model.task == "encoder":
+        values = {name.removeprefix(base + "."): value for name, value in values.items()}
+    _write_json(directory / CONFIG, config)
+    try:
+        save_file(values, directory / WEIGHTS, metadata={"format": "pt"})
+    except safetensors.SafetensorError as error:
+        raise OSError(str(error)) from error
+    (directory / WEIGHTS).chmod((directory / CONFIG).stat().st_mode)  # the library makes it 0600 whatever the umask
+    if model.vocab_file:
+        shutil.copyfile(model.vocab_file, directory / "vocab.txt")
+        tokenizer = {"tokenizer_class": "BertTokenizer", "model_max_length": model.sizes["max_position_embeddings"]}
+        if model.do_lower_case is not None:
+            tokenizer["do_lower_case"] = model.do_lower_case
+        _write_json(directory / "tokenizer_config.json", tokenizer)
+    else:
+        report.note("without a vocabulary: give --vocab_file_path for a directory that tokenizes too")
+
+
+def _config(model: Model, base: str) -> dict[str, Any]:
+    config = {"architectures": [_BASES[base] + _CLASSES[model.task]], "model_type": base,
+              **{key: model.sizes[key] for key in SIZES},
+              "hidden_act": activation_for("huggingface", model.sizes["hidden_act"]),
+              "layer_norm_eps": EPSILON, "pad_token_id": 0, "torch_dtype": "float32"}
+    if base == "nezha":
+        config |= {"max_relative_position": SINUSOIDAL_CLIP, "use_relative_position": True,
+                   "classifier_dropout": model.sizes["hidden_dropout_prob"]}
+    else:
+        config["position_embedding_type"] = "absolute"
+    if model.task in ("classifier", "ner"):
+        labels = model.labels or [f"LABEL_{number}" for number in range(model.num_labels)]
+        config["id2label"] = {str(number): label for number, label in enumerate(labels)}
+        config["label2id"] = {label: number for number, label in enumerate(labels)}
+        if model.num_labels == 1:
+            config["problem_type"] = "regression"
+    return config
+
+
+def _write_json(path: Path, content: Mapping) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
