@@ -140,7 +140,7 @@ def finetune(task: FinetuneTask, device: DeviceInfo) -> dict[str, float]:
     recipe = _recipe(config, records, samples_per_step)
     start_step = _starting_step(task, step_cell, output_dir, recipe)
     plan = RunPlan(start_step, total_steps, samples_per_step, records.num_rows)
-    steps_per_epoch = max(1, records.num_rows // samples_per_step)
+    steps_per_epoch = -(-records.num_rows // samples_per_step)
 
     metrics = MetricsFile(config.metrics_file or output_dir / "metrics.jsonl", plan) if device.rank == 0 else None
     evaluation = None
