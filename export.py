@@ -1,4 +1,4 @@
-"""Export a fine-tuned network for use without this repository's Python code.
+"""Export a fine-tuned or pre-trained network for use without this repository's Python code.
 
     python export.py --config_path classifier_config.yaml --export_ckpt_file classifier_best.ckpt \\
         --export_file_name bert_classifier --file_format MINDIR --export_batch_size 0
@@ -12,7 +12,7 @@ from src.model_utils.device_adapter import set_up_device
 
 def main(argv: list[str] | None = None) -> None:
     """Export the checkpoint and say where the model is."""
-    config = load_task_config("Export a fine-tuned network.", argv)
+    config = load_task_config("Export a fine-tuned or pre-trained network.", argv)
     device = set_up_device(config)
     path = export_model(config, device.target)
     print(f"exported {config.export_ckpt_file} as {path}", flush=True)

@@ -98,8 +98,8 @@ def _write(exported: Exported, config: Config, path: Path) -> None:
     shape = (None, None) if is_onnx else (config.export_batch_size or None, exported.bert_config.seq_length)  # B, S
     shapes = dict.fromkeys(INPUTS, shape)
     if exported.head.further_inputs:  # positions of masked words
-        shapes |= dict.fromkeys(exported.head.further_inputs, (shape[0], None if is_onnx else
-                                                               config.max_predictions_per_seq))
+        count = None if is_onnx else config.max_predictions_per_seq
+        shapes |= dict.fromkeys(exported.head.further_inputs, (shape[0], count))
     about = _description(exported, config, shapes)
     umask = os.umask(0)
     os.umask(umask)
@@ -133,7 +133,7 @@ def _description(exported: Exported, config: Config, shapes: dict[str, tuple[int
 def _weights(network: nn.Cell) -> dict[str, np.ndarray]:
     """Parameters by the names that they have inside of a `src.tasks` network, see `write_onnx`."""
     prefix = "" if isinstance(network, BertPreTraining) else "bert."
-    return {parameter.name.removeprefix(prefix): parameter.asnumpy().astype(np.float32)
+    return {parameter.name.removeprefix(prefix): parameter.asnumpy().astype(np.float32, copy=False)
             for parameter in network.get_parameters()}
 
 

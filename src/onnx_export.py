@@ -54,13 +54,14 @@ def write_onnx(path: Path, config: BertConfig, weights: Mapping[str, np.ndarray]
     embeddings = graph.value(EMBEDDINGS, "FLOAT", ("batch", "sequence", config.hidden_size))
     body = onnx.helper.make_graph(
         graph.nodes, "bert", [graph.value(name, *value) for name, value in inputs.items()],
-        [graph.value(name, *value) for name, value in outputs.items()], list(graph.initializers.values()),
-        value_info=[embeddings])
+        [graph.value(name, *value) for name, value in outputs.items()], value_info=[embeddings])
     model = onnx.helper.make_model(
         body, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="export.py")
     onnx.helper.set_model_props(model, {METADATA: json.dumps(about, ensure_ascii=False)})
-    onnx.checker.check_model(model)
+    for name, array in graph.initializers.items():  # one by one: weights of large networks should not exist many times
+        model.graph.initializer.add().CopyFrom(onnx.numpy_helper.from_array(np.asarray(array, order="C"), name))
     onnx.save(model, str(path))
+    onnx.checker.check_model(str(path))
 
 
 # ---------------------------------------------------------------- encoder

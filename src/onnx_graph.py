@@ -42,10 +42,9 @@ class OnnxGraph:
 
     def __init__(self, weights: Mapping[str, np.ndarray], prefix: str = "") -> None:
         self.helper = onnx_package("onnx.helper", "an ONNX model")
-        self.to_tensor = onnx_package("onnx.numpy_helper", "an ONNX model").from_array
         self.weights = weights
         self.nodes = []
-        self.initializers = {}  # name -> tensor
+        self.initializers: dict[str, np.ndarray] = {}
         self._prefix = prefix
         self._count = 0
 
@@ -72,8 +71,7 @@ class OnnxGraph:
         return self._store(f"{name}.T" if transposed else name, value.T if transposed else value)
 
     def _store(self, name: str, array: np.ndarray) -> str:
-        if name not in self.initializers:
-            self.initializers[name] = self.to_tensor(np.asarray(array, order="C"), name)
+        self.initializers.setdefault(name, array)
         return name
 
     def value(self, name: str, kind: str, axes: Sequence[str | int] | None = None) -> object:

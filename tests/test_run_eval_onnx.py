@@ -6,12 +6,14 @@ import sys
 import numpy as np
 import pytest
 import toy_finetuning
+import toy_ner
 import toy_squad
 from toy_finetuning import CLASSES, toy_rows, write_rows
 
 import export
 import run_classifier
 import run_eval_onnx
+import run_ner
 import run_squad
 from src.bert_for_pre_training import initialize_parameters
 from src.bert_model import BertConfig
@@ -89,6 +91,27 @@ def test_scores_of_the_answers(tmp_path, capsys):
     answers = json.loads((folder / "ckpt.json").read_text())
     assert json.loads((folder / "onnx.json").read_text()) == answers
     assert len(set(answers.values())) > 3
+
+
+def test_scores_of_the_entities(tmp_path):
+    folder = toy_ner.write_toy_data(tmp_path)
+    options = toy_ner.ner_options(folder, folder, **EVALUATE)  # with CRF and LSTM
+    save_random_network(folder / "a.ckpt", "run_ner", options)
+    options = ["--description", "run_ner", *options]
+    export.main([*options, "--export_ckpt_file", str(folder / "a.ckpt"), "--file_format", "ONNX",
+                 "--export_file_name", str(folder / "bert.onnx")])
+    found = run_eval_onnx.main([*options, "--export_file_name", str(folder / "bert.onnx"),
+                                "--predictions_file", str(folder / "onnx.jsonl")])
+    wanted = run_ner.main([*options, "--load_finetune_checkpoint_path", str(folder / "a.ckpt"),
+                           "--predictions_file", str(folder / "ckpt.jsonl")])
+    assert found == pytest.approx(wanted)
+    entities = (folder / "ckpt.jsonl").read_text()
+    assert (folder / "onnx.jsonl").read_text() == entities
+    assert {"name", "address"} <= {item["type"] for line in entities.splitlines()
+                                   for item in json.loads(line)["entities"]}
+    about = json.loads((folder / "bert.onnx.json").read_text())
+    assert (about["outputs"], about["further_outputs"]) == (["tags"], ["logits"])
+    assert about["num_class"] == len(about["labels"]) == 9
 
 
 # ---------------------------------------------------------------- mistakes
