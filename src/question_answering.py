@@ -205,7 +205,7 @@ def write_predictions(path: Path, answers: Mapping[str, QuestionAnswers], versio
 
 
 def _write_json(path: Path, content: Mapping) -> None:
-    """Write an object with a key a line: an n-best list stays on one, and the file half as large as indented."""
+    """Write an object with a key a line, so that an n-best list stays on one."""
     lines = (f"{json.dumps(key, ensure_ascii=False)}: {json.dumps(value, ensure_ascii=False)}"
              for key, value in content.items())
     # Half of a surrogate pair, which JSON allows and UTF-8 does not, is written as JSON's own escape.
