@@ -4,6 +4,7 @@ import importlib.util
 import json
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -220,6 +221,22 @@ def test_safetensors_of_ours_and_a_bare_encoder(ours, tmp_path):
         {name: value.tobytes() for name, value in original.items()}
 
 
+def test_a_directory_of_a_training_stands_for_its_best_weights(ours, tmp_path):
+    training = tmp_path / "training"
+    training.mkdir()
+    shutil.copy(ours / "classifier/classifier.ckpt", training / "classifier_best.ckpt")
+    shutil.copy(ours / "classifier/vocab.txt", training)
+    config = load_task_config("", ["--config_path", str(ours / "classifier/classifier.yaml"), "--vocab_file_path", ""])
+    (training / "classifier_config.yaml").write_text(yaml.safe_dump(config.to_dict()))
+    back = convert(training, tmp_path / "hf", "--output_format", "huggingface", "--config_path",
+                   training / "classifier_config.yaml")
+    original, found = (load_file(path / "model.safetensors") for path in (FIXTURES / "classifier", back))
+    assert {name: value.tobytes() for name, value in found.items()} == \
+        {name: value.tobytes() for name, value in original.items()}
+    assert list(json.loads((back / "config.json").read_text())["label2id"]) == ["sport", "文化", "other news"]
+    assert (back / "vocab.txt").read_bytes() == (FIXTURES / "classifier/vocab.txt").read_bytes()
+
+
 # ---------------------------------------------------------------- what files of transformers may hold besides
 
 def test_old_names_copies_and_buffers(ours, tmp_path, capsys):
@@ -267,7 +284,7 @@ def test_a_model_without_pooler_and_next_sentence_head(tmp_path, capsys):
     assert f"starts from its initial value when loaded (4): {', '.join(sorted(absent))}" in capsys.readouterr().out
 
 
-def test_half_precision_and_several_files(tmp_path):
+def test_half_precision_and_several_files(tmp_path, capsys):
     source = copy_of("pretrain", tmp_path)
     exact = load_file(source / "model.safetensors")
     name = "bert.embeddings.word_embeddings.weight"
@@ -280,6 +297,7 @@ def test_half_precision_and_several_files(tmp_path):
     found = read_weights(checkpoint(convert(source, tmp_path / "out"), "pretrain"))
     table = found["bert.bert.bert_embedding_lookup.embedding_table"]
     assert table.dtype == np.float32
+    assert "46 parameters in float16 became float32" in capsys.readouterr().out
     np.testing.assert_array_equal(table, exact[name].astype(np.float16).astype(np.float32))
 
 
@@ -476,6 +494,29 @@ def test_damaged_and_missing_files(tmp_path):
     assert "no model.safetensors; expected a directory that save_pretrained" in refusal(source, tmp_path / "out")
     (source / "config.json").write_text("{")
     assert "config.json is no JSON" in refusal(source, tmp_path / "out")
+
+
+def test_the_command_ends_with_one_line(tmp_path):
+    copy_of("encoder", tmp_path)
+    (tmp_path / "encoder_copy/config.json").unlink()
+    command = [sys.executable, "src/tools/convert_checkpoint.py", "--input_path",
+               tmp_path / "encoder_copy/model.safetensors", "--output_dir", tmp_path / "out"]
+    done = subprocess.run(command, cwd=FIXTURES.parents[2], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == (f"error: {tmp_path}/encoder_copy/model.safetensors is a file of transformers; give the "
+                           f"directory that holds it and its config.json\n")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_write_that_fails_leaves_nothing(ours, tmp_path, monkeypatch):
+    def full(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("src.exchange.huggingface.save_file", full)
+    found = refusal(checkpoint(ours / "encoder", "encoder"), tmp_path / "out", "--output_format", "huggingface",
+                    *yaml_options(ours / "encoder", "encoder"))
+    assert found.endswith("out: No space left on device")
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_a_classifier_that_does_not_say_what_for(tmp_path):

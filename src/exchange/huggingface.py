@@ -66,7 +66,7 @@ def read(directory: Path, task: str | None, report: Report) -> Model:
     model = Model(task, sizes, {}, num_labels, _labels(config, num_labels), _vocabulary(directory, report),
                   _lower_case(directory, report))
     names = parameter_names(sizes, task, num_labels, base)
-    model.weights = take_weights(values, names, "huggingface", sizes, directory)
+    model.weights = take_weights(values, names, "huggingface", sizes, directory, report)
     report.add("left out: computed, not learnt", [name for name in values if name.endswith(_BUFFERS)])
     report.add(f"left out: no counterpart in the network for {task}",
                [name for name in values if not name.endswith(_BUFFERS)])
@@ -208,7 +208,7 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
     except safetensors.SafetensorError as error:
         raise UserError(f"cannot read {path}: damaged, cut off, or no safetensors file; fetch it anew") from error
     values = {}
-    for name, tensor in tensors:
+    for name, tensor in sorted(tensors, key=lambda item: item[0]):
         kind = tensor["dtype"]
         if kind not in _DTYPES:
             raise UserError(f"{path}: {name} is of type {kind}, which cannot be converted; save the model in float32")
@@ -250,8 +250,8 @@ def _read_json(path: Path) -> dict:
 
 # ---------------------------------------------------------------- writing
 
-def write(model: Model, directory: Path, report: Report) -> None:
-    """Write what `from_pretrained` of transformers reads.
+def write(model: Model, directory: Path, report: Report) -> int:
+    """Write what `from_pretrained` of transformers reads; return the number of parameters.
 
     Raises:
         UserError: the network has no counterpart there.
@@ -279,6 +279,7 @@ def write(model: Model, directory: Path, report: Report) -> None:
         _write_json(directory / "tokenizer_config.json", tokenizer)
     else:
         report.note("without a vocabulary: give --vocab_file_path for a directory that tokenizes too")
+    return len(values)
 
 
 def _config(model: Model, base: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What an exchange passes on: a network with its weights under our names, and the report of what became of it all."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,14 +84,14 @@ class Report:
 
 
 def take_weights(values: MutableMapping[str, np.ndarray], names: Iterable[Name], framework: str, sizes: Mapping,
-                 source: Path) -> dict[str, np.ndarray]:
+                 source: Path, report: Report) -> dict[str, np.ndarray]:
     """Move what `names` lists out of `values` and return it by our names, in float32 and our orientation.
 
     Raises:
         UserError: a parameter has another shape than the sizes say, is not of a floating type, or there are more
             layers than the sizes say.
     """
-    taken = {}
+    taken, types = {}, Counter()
     for name in names:
         theirs = getattr(name, framework)
         value = values.pop(theirs, None)
@@ -104,12 +105,16 @@ def take_weights(values: MutableMapping[str, np.ndarray], names: Iterable[Name],
         if value.shape != name.shape:
             raise UserError(f"{source}: {theirs} is {list(value.shape)}, but the sizes of its configuration make it "
                             f"{list(name.shape)} (as stored here); give the configuration that belongs to it")
+        types[str(value.dtype)] += 1
         taken[name.ours] = np.ascontiguousarray(value, np.float32)
     deeper = [found for found in values if (match := _LAYER_NUMBER.search(found))
               and int(match[1]) >= sizes["num_hidden_layers"] and not is_optimizer_state(found)]
     if deeper:
-        raise UserError(f"{source} has {deeper[0]}, but its configuration says num_hidden_layers "
+        raise UserError(f"{source} has {min(deeper)}, but its configuration says num_hidden_layers "
                         f"{sizes['num_hidden_layers']}; give the configuration that belongs to it")
+    for kind, count in types.items():
+        if kind != "float32":
+            report.note(f"{count} parameters in {kind} became float32")
     return taken
 
 

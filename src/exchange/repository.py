@@ -53,7 +53,7 @@ def read(path: Path, task: str | None, options: Sequence[str], report: Report) -
         raise UserError(f"{path} has an LSTM between encoder and classifier, which no other framework's BERT has; it "
                         f"cannot be converted")
     names = parameter_names(sizes, task, model.num_labels)
-    model.weights = take_weights(values, names, "ours", sizes, path)
+    model.weights = take_weights(values, names, "ours", sizes, path, report)
     complete(model, names, path, report)
     if model.positions == "learned":
         for name in set(relative_table_names(sizes["num_hidden_layers"])) & set(values):
@@ -82,6 +82,8 @@ def _full_names(values: dict[str, np.ndarray], path: Path) -> dict[str, np.ndarr
     for missing in ("", "bert.", "bert.bert."):
         if WORD_TABLE.removeprefix(missing) in values:
             return {name if is_optimizer_name(name) else missing + name: value for name, value in values.items()}
+    if any(name.endswith("embeddings.word_embeddings.weight") for name in values):
+        raise UserError(f"{path} is a file of transformers; give the directory that holds it and its config.json")
     raise UserError(f"{path}: no {WORD_TABLE} among its parameters ({', '.join(list(values)[:3])}, …); expected a "
                     f"checkpoint of this repository")
 
@@ -126,8 +128,8 @@ def _read_words(model: Model, config: Config, path: Path, report: Report) -> Non
 
 # ---------------------------------------------------------------- writing
 
-def write(model: Model, directory: Path, home: Path, file_format: str, seq_length: int | None, report: Report) -> None:
-    """Write a checkpoint with the YAML files that the scripts here take as `--config_path`.
+def write(model: Model, directory: Path, home: Path, file_format: str, seq_length: int | None, report: Report) -> int:
+    """Write a checkpoint and the YAML files that the scripts here take as `--config_path`; return the parameter count.
 
     Args:
         model: what to write.
@@ -157,11 +159,12 @@ def write(model: Model, directory: Path, home: Path, file_format: str, seq_lengt
             "base_net_cfg": group})
         _write_yaml(directory / "finetune.yaml", {
             "load_pretrain_checkpoint_path": checkpoint, **paths, "bert_net_cfg": group})
-        return
+        return len(model.weights)
     head = {"num_class": model.num_labels} if model.task == "classifier" else {}
     _write_yaml(directory / f"{model.task}.yaml", {
         "description": f"run_{model.task}", **head, "load_finetune_checkpoint_path": checkpoint,
         "export_ckpt_file": checkpoint, **paths, "bert_net_cfg": group})
+    return len(model.weights)
 
 
 def _write_labels(model: Model, path: Path, report: Report) -> bool:

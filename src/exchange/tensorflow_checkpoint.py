@@ -82,14 +82,14 @@ def read(prefix: Path, task: str | None, report: Report) -> Model:
     for name in optimizer:
         del values[name]
     names = parameter_names(sizes, task, num_labels)
-    model.weights = take_weights(values, names, "tensorflow", sizes, prefix)
+    model.weights = take_weights(values, names, "tensorflow", sizes, prefix, report)
     report.add(f"left out: no counterpart in the network for {task}", list(values))
     complete(model, names, prefix, report)
     return model
 
 
-def write(model: Model, directory: Path, report: Report) -> None:
-    """Write what Google's code takes as `--init_checkpoint` and `--bert_config_file`.
+def write(model: Model, directory: Path, report: Report) -> int:
+    """Write what Google's code takes as `--init_checkpoint` and `--bert_config_file`; return the number of parameters.
 
     Raises:
         UserError: the network has no counterpart there, or TensorFlow is not installed.
@@ -106,12 +106,14 @@ def write(model: Model, directory: Path, report: Report) -> None:
         config |= {"use_relative_position": True, "max_relative_position": SINUSOIDAL_CLIP}
     absent = unused_parameters(model) & {POSITION_TABLE}
     names = [name for name in parameter_names(model.sizes, model.task, model.num_labels) if name.ours not in absent]
-    _write_variables(give_weights(model, names, "tensorflow", report), directory / STEM)
+    values = give_weights(model, names, "tensorflow", report)
+    _write_variables(values, directory / STEM)
     (directory / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     if model.vocab_file:
         shutil.copyfile(model.vocab_file, directory / "vocab.txt")
     if model.labels:
         report.note(f"names of the classes have no place in {CONFIG}: {', '.join(model.labels)}")
+    return len(values)
 
 
 def _read_config(path: Path) -> dict:

@@ -38,13 +38,11 @@ def main(argv: list[str] | None = None) -> None:
     make_output_dir(output_dir, "--output_dir")
     try:
         with atomic_files(output_dir) as directory:
-            write(model, directory, arguments, output_dir, report)
+            count = write(model, directory, arguments, output_dir, report)
             written = sorted(path.name for path in directory.iterdir())
     except OSError as error:
         raise UserError(f"--output_dir: cannot write {output_dir}: {error.strerror or error}") from error
-    numbers = sum(value.size for value in model.weights.values())
-    print(f"converted {len(model.weights)} parameters ({numbers:,} numbers) of {source} to {output_dir}: "
-          f"{', '.join(written)}\n  {model}\n{report}".rstrip())
+    print(f"wrote {count} parameters of {source} to {output_dir}: {', '.join(written)}\n  {model}\n{report}".rstrip())
 
 
 def parse_arguments(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
@@ -93,14 +91,13 @@ def read(source: Path, task: str | None, options: Sequence[str], report: Report)
     return ours or model
 
 
-def write(model: Model, directory: Path, arguments: argparse.Namespace, home: Path, report: Report) -> None:
-    """Write a model in the chosen format."""
+def write(model: Model, directory: Path, arguments: argparse.Namespace, home: Path, report: Report) -> int:
+    """Write a model in the chosen format; return the number of its parameters."""
     if arguments.output_format == "huggingface":
-        huggingface.write(model, directory, report)
-    elif arguments.output_format == "tensorflow":
-        tensorflow_checkpoint.write(model, directory, report)
-    else:
-        repository.write(model, directory, home.resolve(), arguments.file_format, arguments.seq_length, report)
+        return huggingface.write(model, directory, report)
+    if arguments.output_format == "tensorflow":
+        return tensorflow_checkpoint.write(model, directory, report)
+    return repository.write(model, directory, home.resolve(), arguments.file_format, arguments.seq_length, report)
 
 
 if __name__ == "__main__":
