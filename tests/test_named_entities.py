@@ -15,6 +15,7 @@ from src.bert_for_pre_training import initialize_parameters
 from src.bert_model import BertConfig
 from src.checkpoint import save_weights
 from src.errors import UserError
+from src.model_utils.config import load_config
 from src.record_readers import open_records
 
 COLUMNS = dict.fromkeys(("input_ids", "input_mask", "segment_ids", "label_ids"), "int32")
@@ -145,6 +146,13 @@ def test_a_checkpoint_of_other_labels_or_another_network_is_named(data, tmp_path
     message = told(data, tmp_path, do_train="false", load_finetune_checkpoint_path=checkpoint, **paths)
     assert expected in message
     assert str(checkpoint) in message
+
+
+def test_the_configuration_for_cpu_is_the_documented_one():
+    loaded = load_config("", "task_ner_config.yaml", ["--config_path", "../../task_ner_cpu_config.yaml"])
+    assert (loaded.device_target, loaded.assessment_method, loaded.epoch_num) == ("CPU", "Accuracy", 5)
+    optimizer = loaded.optimizer_cfg
+    assert (optimizer.optimizer, optimizer.Lamb.learning_rate, loaded.train_batch_size) == ("Lamb", 2e-5, 32)
 
 
 def test_other_mistakes_are_named(data, tmp_path, checkpoint):

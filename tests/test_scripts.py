@@ -135,6 +135,19 @@ def test_classifier_launchers(run, place, name, target):
     assert done.returncode == 2 and done.stderr.startswith("usage: ") and "[DEVICE_ID]" in done.stderr
 
 
+@pytest.mark.parametrize(("name", "target"), [("run_ner.sh", "Ascend"), ("run_ner_gpu.sh", "GPU")])
+def test_ner_launchers(run, place, name, target):
+    done = run(name, "2", "--use_crf", "true", "--label_file_path", "my data/label_file")
+    assert done.returncode == 0, done.stderr
+    words = [line[1:-1] for line in (place / "ner_log.txt").read_text().splitlines()]
+    assert words[0] == str(REPOSITORY / "run_ner.py")
+    given = {}
+    for key, value in zip(words[1::2], words[2::2], strict=True):
+        given[key] = value  # the last counts
+    assert given["--device_target"] == target and given["--device_id"] == "2" and given["--assessment_method"] == "BF1"
+    assert given["--use_crf"] == "true" and given["--label_file_path"] == "my data/label_file"
+
+
 @pytest.mark.parametrize(("name", "target"), [("run_squad.sh", "Ascend"), ("run_squad_gpu.sh", "GPU")])
 def test_squad_launchers(run, place, name, target):
     done = run(name, "1", "--eval_json_path", "my data/dev.json")
