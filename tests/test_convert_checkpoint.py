@@ -22,8 +22,8 @@ from src.checkpoint import load_weights, read_weights
 from src.errors import UserError
 from src.exchange.activations import activation_for, activation_from
 from src.exchange.huggingface import read_safetensors
-from src.finetune_eval_model import BertCLSModel, BertSquadModel
-from src.layers import Dense, get_activation
+from src.finetune_eval_model import BertCLSModel, BertNERModel, BertSquadModel
+from src.layers import get_activation
 from src.model_utils.config import load_config, load_task_config
 from src.tools.convert_checkpoint import main
 
@@ -101,19 +101,6 @@ def refusal(*arguments):
 
 # ---------------------------------------------------------------- from transformers: the same outputs
 
-class TokenScores(nn.Cell):
-    """What entity recognition makes of the hidden states, with the published names."""
-
-    def __init__(self, config, num_labels):
-        super().__init__()
-        self.bert = BertModel(config, False)
-        self.dense_1 = Dense(config.hidden_size, num_labels)
-
-    def construct(self, input_ids, input_mask, segment_ids):
-        hidden, _, _ = self.bert(input_ids, segment_ids, input_mask)
-        return self.dense_1(hidden)
-
-
 class WithPrefix(nn.Cell):
     """A network one level down, where its loss has it."""
 
@@ -130,7 +117,7 @@ def outputs(model, config, path, inputs):
     network, names = {
         "encoder": lambda: (BertModel(config, False), ("last_hidden_state", "pooler_output")),
         "classifier": lambda: (BertCLSModel(config, False, 3), ("logits",)),
-        "ner": lambda: (TokenScores(config, 5), ("logits",)),
+        "ner": lambda: (BertNERModel(config, False, 5), ("logits",)),
         "squad": lambda: (BertSquadModel(config, False), ("start_logits", "end_logits")),
     }.get(model, lambda: (BertPreTraining(config, False), ("prediction_logits", "seq_relationship_logits")))()
     network = WithPrefix(network)
@@ -485,7 +472,7 @@ def test_a_configuration_that_does_not_fit(tmp_path, changes, message):
 
 def test_damaged_and_missing_files(tmp_path):
     assert "--input_path: there is no" in refusal(tmp_path / "nothing", tmp_path / "out")
-    assert "no checkpoint in this directory" in refusal(tmp_path, tmp_path / "out")
+    assert "no checkpoint in this directory" in refusal(tmp_path, tmp_path / "out", "--output_format", "huggingface")
     source = copy_of("pretrain", tmp_path)
     weights = source / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-7])
@@ -500,7 +487,8 @@ def test_the_command_ends_with_one_line(tmp_path):
     copy_of("encoder", tmp_path)
     (tmp_path / "encoder_copy/config.json").unlink()
     command = [sys.executable, "src/tools/convert_checkpoint.py", "--input_path",
-               tmp_path / "encoder_copy/model.safetensors", "--output_dir", tmp_path / "out"]
+               tmp_path / "encoder_copy/model.safetensors", "--output_dir", tmp_path / "out", "--output_format",
+               "tensorflow"]
     done = subprocess.run(command, cwd=FIXTURES.parents[2], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == (f"error: {tmp_path}/encoder_copy/model.safetensors is a file of transformers; give the "
@@ -532,6 +520,8 @@ def test_options_and_places_that_do_not_fit(ours, tmp_path):
     found = refusal(source, tmp_path / "out", "--vocab_file_path", tmp_path / "no")
     assert "vocab_file_path: there is no file" in found
     weights = checkpoint(ours / "encoder", "encoder")
+    found = refusal(weights, tmp_path / "out")
+    assert "to convert a checkpoint of this repository, give --output_format huggingface or tensorflow" in found
     found = refusal(weights, tmp_path / "out", "--output_format", "huggingface")
     assert "is [24, 16], but the sizes of its configuration make it [21128, 768]" in found
     classifier = ours / "classifier/classifier.ckpt"

@@ -188,13 +188,12 @@ def _write_labels(model: Model, path: Path, report: Report) -> bool:
 
 def _types(tags: Sequence[str]) -> list[str] | None:
     """The entity types whose tags these are in our order, however the tags are spelt; None when they are not."""
-    plain = [tag for tag in tags if tag not in ("<START>", "<STOP>")]
-    types = [tag[2:] for tag in plain[1::4]]
+    types = [tag[2:] for tag in tags[1::4]]
     try:
         ours = LabelScheme(types).tags
     except UserError:
         return None
-    spelt = [tag if tag == "O" else {"I": "M"}.get(tag[0], tag[0]) + "_" + tag[2:] for tag in plain]
+    spelt = [tag if tag == "O" else {"I": "M"}.get(tag[0], tag[0]) + "_" + tag[2:] for tag in tags]
     return types if spelt == ours else None
 
 

@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments, options = parse_arguments(argv)
     source, output_dir = Path(arguments.input_path), Path(arguments.output_dir)
     report = Report()
-    model = read(source, arguments.task, options, report)
+    model = read(source, arguments.task, options, arguments.output_format, report)
     if arguments.vocab_file_path:
         model.vocab_file = Path(arguments.vocab_file_path)
     if model.vocab_file and not model.vocab_file.is_file():
@@ -66,7 +66,7 @@ def parse_arguments(argv: list[str] | None) -> tuple[argparse.Namespace, list[st
     return parser.parse_known_args(argv)
 
 
-def read(source: Path, task: str | None, options: Sequence[str], report: Report) -> Model:
+def read(source: Path, task: str | None, options: Sequence[str], output_format: str, report: Report) -> Model:
     """Read a model of any framework; the files say of which.
 
     Raises:
@@ -74,7 +74,6 @@ def read(source: Path, task: str | None, options: Sequence[str], report: Report)
     """
     if not source.exists() and not tensorflow_checkpoint.find_prefix(source):
         raise UserError(f"--input_path: there is no {source}")
-    ours = None
     if source.is_file() and source.name == huggingface.WEIGHTS and source.with_name(huggingface.CONFIG).is_file():
         source = source.parent
     if source.is_dir() and (source / huggingface.CONFIG).is_file():
@@ -84,11 +83,14 @@ def read(source: Path, task: str | None, options: Sequence[str], report: Report)
     elif source.suffix == ".bin":
         raise UserError(f"--input_path: {source} is a file of PyTorch; give the directory that holds it and its "
                         f"config.json")
+    elif output_format == "mindspore":
+        raise UserError(f"--output_format: {source} is no model of transformers or TensorFlow; to convert a checkpoint "
+                        f"of this repository, give --output_format huggingface or tensorflow")
     else:
-        ours = repository.read(source, task, options, report)
-    if ours is None and options:
+        return repository.read(source, task, options, report)
+    if options:
         raise UserError(f"{options[0]}: no such option for this input, whose configuration lies beside it; see --help")
-    return ours or model
+    return model
 
 
 def write(model: Model, directory: Path, arguments: argparse.Namespace, home: Path, report: Report) -> int:
