@@ -4,6 +4,8 @@
 #include <cstring>
 #include <exception>
 #include <functional>
+#include <sstream>
+#include <stdexcept>
 #include <tuple>
 #include <utility>
 
@@ -16,6 +18,7 @@
 #include "ir/tensor_new.h"
 #include "load_mindir/infer_mindir.h"
 #include "load_mindir/load_model.h"
+#include "utils/log_adapter.h"
 #include "utils/ms_context.h"
 
 namespace mindspore {
@@ -38,8 +41,20 @@ std::string ToText(const std::vector<int64_t> &shape) {
   return "[" + text + "]";
 }
 
-// MindSpore's messages go on for lines of hints and places in its source.
-std::string FirstLine(const std::string &message) { return message.substr(0, message.find('\n')); }
+// MindSpore's messages have headings between rules, and go on for lines of places in its source.
+std::string FirstLine(const std::string &message) {
+  std::istringstream lines(message);
+  std::string line;
+  bool is_heading = false;
+  while (std::getline(lines, line)) {
+    if (line.compare(0, 4, "----") == 0) {
+      is_heading = !is_heading;
+    } else if (!line.empty() && !is_heading) {
+      return line;
+    }
+  }
+  return "no reason is given";
+}
 
 // Does something with MindSpore, whose errors are exceptions.
 Status Try(const std::function<Status()> &action) {
@@ -89,6 +104,8 @@ class Model::Impl {
   ~Impl() { backend::BackendManager::GetInstance().Clear(); }
 
   Status Load(const std::string &path) {
+    // Without a handler some errors come without their text.
+    LogWriter::SetExceptionHandler([](ExceptionType, const std::string &message) { throw std::runtime_error(message); });
     auto context = MsContext::GetInstance();
     context->set_param<int>(MS_CTX_EXECUTION_MODE, kGraphMode);
     context->SetDeviceTargetFromUser(kCPUDevice);
