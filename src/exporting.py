@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,8 +58,7 @@ def export_model(config: Config, device_target: str) -> Path:
     exported = network_to_export(config, device_target)
     make_output_dir(path.parent, "export_file_name")
     load_finetuned(exported.network, config.export_ckpt_file, exported.checkpoint_name, "export_ckpt_file")
-    _write(exported, config, path)
-    return path
+    return _write(exported, config, path)
 
 
 def model_path(name: str, file_format: str) -> Path:
@@ -92,8 +92,11 @@ def classes_of(task: FinetuneTask) -> tuple[int | None, list[str] | None]:
     return (task.config.num_class, task.labels) if task.name == "classifier" else (None, None)
 
 
-def _write(exported: Exported, config: Config, path: Path) -> None:
-    """Write model and description into a temporary directory first, for models may consist of several files."""
+def _write(exported: Exported, config: Config, path: Path) -> Path:
+    """Write model and description into a temporary directory first; return the model.
+
+    A MINDIR model of more than 1 GB consists of `name_graph.mindir` and the weights in `name_variables/`.
+    """
     is_onnx = config.file_format == "ONNX"
     shape = (None, None) if is_onnx else (config.export_batch_size or None, exported.bert_config.seq_length)  # B, S
     shapes = dict.fromkeys(INPUTS, shape)
@@ -101,8 +104,6 @@ def _write(exported: Exported, config: Config, path: Path) -> None:
         count = None if is_onnx else config.max_predictions_per_seq
         shapes |= dict.fromkeys(exported.head.further_inputs, (shape[0], count))
     about = _description(exported, config, shapes)
-    umask = os.umask(0)
-    os.umask(umask)
     try:
         with atomic_files(path.parent) as directory:
             if is_onnx:
@@ -110,13 +111,26 @@ def _write(exported: Exported, config: Config, path: Path) -> None:
                 write_onnx(directory / path.name, exported.bert_config, weights, exported.head, about)
             else:
                 _write_with_mindspore(exported.network, directory / path.stem, config.file_format, shapes)
+            if not (directory / path.name).exists():
+                path = path.with_name(f"{path.stem}_graph{path.suffix}")
             about_path = directory / f"{path.name if is_onnx else path.stem}.json"
             about_path.write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-            for written in directory.iterdir():  # MindSpore closes them to others
-                written.chmod(0o666 & ~umask)
+            _open_to_others(directory)
+            for written in directory.iterdir():
+                if written.is_dir():  # it cannot replace one that has files
+                    shutil.rmtree(path.with_name(written.name), ignore_errors=True)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}; free space or give another export_file_name"
                         ) from error
+    return path
+
+
+def _open_to_others(directory: Path) -> None:
+    """Give everything in the directory ordinary permissions, for MindSpore takes them away."""
+    umask = os.umask(0)
+    os.umask(umask)
+    for written in directory.rglob("*"):
+        written.chmod((0o777 if written.is_dir() else 0o666) & ~umask)
 
 
 def _description(exported: Exported, config: Config, shapes: dict[str, tuple[int | None, ...]]) -> dict:

@@ -72,6 +72,20 @@ def test_pretraining_heads(file_format, pretrained, wanted, tmp_path):
     assert (about["task"], about["vocab_size"]) == ("run_pretrain", VOCAB_SIZE)
 
 
+def test_large_models_are_split(pretrained, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("mindspore.train.serialization.TOTAL_SAVE", 0)  # instead of 1 GB
+    command = [*pretrained[1], "--export_file_name", str(tmp_path / "bert")]
+    for _ in range(2):  # the second takes the place of the first
+        export.main(command)
+        assert f"as {tmp_path / 'bert_graph.mindir'}" in capsys.readouterr().out
+    names = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")}
+    assert names == {"bert_graph.mindir", "bert_graph.json", "bert_variables", "bert_variables/data_0"}
+    assert (tmp_path / "bert_variables").stat().st_mode & 0o555 == 0o555
+    assert (tmp_path / "bert_variables" / "data_0").stat().st_mode & 0o444 == 0o444
+    graph = nn.GraphCell(ms.load(str(tmp_path / "bert_graph.mindir")))
+    assert graph(*map(Tensor, columns_of(1)))[1].shape == (1, 2)
+
+
 def test_checkpoint_of_other_sizes(pretrained, tmp_path):
     with pytest.raises(UserError, match="a.ckpt has no fitting weights for .* such as .*layers.1"):
         export.main([*pretrained[1], "--base_net_cfg.num_hidden_layers", "2", "--export_file_name",
