@@ -8,7 +8,7 @@ import sys
 
 from src.bert_model import BertConfig
 from src.errors import run_script
-from src.exporting import classes_of, model_path
+from src.exporting import check_classes, model_path
 from src.finetuning import report_evaluation, require_data
 from src.model_utils.config import load_task_config
 from src.onnx_inference import OnnxNetwork
@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     task = task_class(config, BertConfig(**config.bert_net_cfg.to_dict()))
     network = OnnxNetwork(model_path(config.export_file_name, "ONNX"), config.description,
                           config.device_target == "CPU")
-    network.check_classes(*classes_of(task))
+    check_classes(task, network.about, network.path)
     return report_evaluation(task, network, task.evaluation_batches())
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,14 +76,17 @@ def network_to_export(config: Config, device_target: str) -> Exported:
         return Exported(BertPreTraining(bert_config, False), bert_config, pretraining_head(bert_config), PREFIX)
     bert_config = finetune_bert_config(config, device_target)
     task = task_type(config.description)(config, bert_config)
-    num_class, labels = classes_of(task)
-    if config.description == "run_squad":
-        head = squad_head()
-    elif config.description == "run_ner":
-        head = ner_head(num_class, config.use_crf == "true", config.with_lstm == "true")
-    else:
-        head = classifier_head(num_class)
-    return Exported(task.evaluation_network(), bert_config, head, task.name, num_class, labels)
+    return Exported(task.evaluation_network(), bert_config, head_of(task), task.name, *classes_of(task))
+
+
+def head_of(task: FinetuneTask) -> Head:
+    """What follows the encoder in a task's network."""
+    num_class, _ = classes_of(task)
+    if task.name == "squad":
+        return squad_head()
+    if task.name == "ner":
+        return ner_head(num_class, task.config.use_crf == "true", task.config.with_lstm == "true")
+    return classifier_head(num_class)
 
 
 def classes_of(task: FinetuneTask) -> tuple[int | None, list[str] | None]:
@@ -90,6 +94,26 @@ def classes_of(task: FinetuneTask) -> tuple[int | None, list[str] | None]:
     if task.name == "ner":
         return len(task.labels.tags), list(task.labels.tags)
     return (task.config.num_class, task.labels) if task.name == "classifier" else (None, None)
+
+
+def check_classes(task: FinetuneTask, about: Mapping, path: Path) -> None:
+    """Make sure that a task has the classes of an exported model.
+
+    Args:
+        about: what the export wrote about the model.
+        path: the model.
+
+    Raises:
+        UserError: it has another number of classes, or other names for them.
+    """
+    num_class, labels = classes_of(task)
+    if about["num_class"] != num_class:
+        raise UserError(f"{path} has {about['num_class']} classes, but the configuration has {num_class}; give the "
+                        f"num_class or label_file_path that the network was trained with")
+    if labels and about["labels"] and list(labels) != about["labels"]:
+        there, here = next(pair for pair in zip(about["labels"], labels, strict=True) if pair[0] != pair[1])
+        raise UserError(f"label_file_path: its labels are not those of {path}, such as {here!r} in place of {there!r}; "
+                        f"give the label file that the network was trained with")
 
 
 def _write(exported: Exported, config: Config, path: Path) -> Path:

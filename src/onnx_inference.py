@@ -1,7 +1,6 @@
 """ONNX models in the place of networks, computed by ONNX Runtime."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 from mindspore import Tensor
@@ -43,20 +42,6 @@ class OnnxNetwork:
             found = self.about.get("task", "was not written by export.py")
             raise UserError(f"export_file_name: {path} {'is of ' if self.about else ''}{found}, but the configuration "
                             f"is of {task}; give the configuration and the model of one task")
-
-    def check_classes(self, num_class: int | None, labels: Sequence[str] | None) -> None:
-        """Make sure that the classes are the model's.
-
-        Raises:
-            UserError: it has another number of classes, or other names for them.
-        """
-        if self.about["num_class"] != num_class:
-            raise UserError(f"{self.path} has {self.about['num_class']} classes, but the configuration has "
-                            f"{num_class}; give the num_class or label_file_path that the network was trained with")
-        if labels and self.about["labels"] and list(labels) != self.about["labels"]:
-            there, here = next(pair for pair in zip(self.about["labels"], labels, strict=True) if pair[0] != pair[1])
-            raise UserError(f"label_file_path: its labels are not those of {self.path}, such as {here!r} in place of "
-                            f"{there!r}; give the label file that the network was trained with")
 
     def __call__(self, *columns: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Map input columns [B,S] to the outputs of the network.
