@@ -76,7 +76,21 @@ class SentenceWindows:
             tokens: Tokens = self._tokens[window.sentence].part(window.begin, window.end)
             spans = [span for span in labels.decode(ids)
                      if window.first <= window.begin + span.start < window.last]
-            of_sentence = found[window.sentence]
-            of_sentence += [entity for entity in tokens.to_characters(spans)
-                            if not of_sentence or entity.start >= of_sentence[-1].end]
+            entities = tokens.to_characters(spans)
+            if self._encoder.tokenizer.unit == "word":
+                entities = [whole_words(self.sentences[window.sentence].text, entity) for entity in entities]
+            for entity in entities:
+                of_sentence = found[window.sentence]
+                if not of_sentence or entity.start >= of_sentence[-1].end:
+                    of_sentence.append(entity)
         return found
+
+
+def whole_words(text: str, entity: Span) -> Span:
+    """Widen an entity that begins or ends inside a word, whose pieces got different tags, to the whole word."""
+    start, end = entity.start, entity.end
+    while start > 0 and text[start - 1].isalnum() and text[start].isalnum():
+        start -= 1
+    while end < len(text) and text[end - 1].isalnum() and text[end].isalnum():
+        end += 1
+    return entity._replace(start=start, end=end)

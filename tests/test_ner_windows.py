@@ -5,7 +5,7 @@ import pytest
 
 from src.ner_labels import LabelScheme, Span
 from src.ner_text import NerEncoder, Sentence, SentenceTokenizer
-from src.ner_windows import SentenceWindows, cut_windows
+from src.ner_windows import SentenceWindows, cut_windows, whole_words
 from src.tokenization import SPECIAL_TOKENS, FullTokenizer, Vocabulary
 
 LABELS = LabelScheme(["LOC", "PER"])
@@ -69,3 +69,22 @@ def test_they_read_like_records(tokenizer):
     assert batch["input_mask"].sum(axis=1).tolist() == [2, 12]
     assert list(windows.read([0], ["input_mask"])) == ["input_mask"]
     assert [windows.where(row) for row in range(4)] == ["sentence 1", "x.json, line 2", "sentence 3", "sentence 3"]
+
+
+@pytest.mark.parametrize(("start", "end", "found"), [
+    (4, 7, "Maria Costa"), (0, 11, "Maria Costa"), (6, 8, "Costa"), (11, 12, ","), (13, 14, "Oslo"), (16, 18, "Oslo.")])
+def test_entities_of_words_are_whole_words(start, end, found):
+    text = "Maria Costa, Oslo."
+    entity = whole_words(text, Span(start, end, "PER"))
+    assert (text[entity.start:entity.end], entity.type) == (found, "PER")
+
+
+def test_pieces_of_a_word_with_different_tags_give_one_entity():
+    words = SentenceTokenizer(FullTokenizer(Vocabulary([*SPECIAL_TOKENS, "ab", "##cd", "##ef"])), unit="word")
+    windows = windows_of([Sentence("abcdef ab")], words, 16)
+    single = LABELS.encode([Span(0, 1, "PER")], 1)[0]
+    assert windows.entities([np.array([single, 0, single, 0])], LABELS) == [[Span(0, 6, "PER")]]
+    characters = windows_of([Sentence("abcdef ab")], SentenceTokenizer(words.tokenizer), 16)
+    tags = np.zeros(8, np.int32)
+    tags[0] = single
+    assert characters.entities([tags], LABELS) == [[Span(0, 1, "PER")]]
