@@ -20,7 +20,7 @@ mkdir -p "$OUT" || die "cannot make the directory $OUT; give one that you may wr
 LOG="$OUT/build.log"
 build() {
     cmake -S "$HERE" -B "$OUT" -DLITE_HOME="$LITE_HOME" -DPYTHON="$(run_python)" -DSANITIZE="${SANITIZE:-}" &&
-        cmake --build "$OUT"
+        cmake --build "$OUT" --parallel 2
 }
 if ! (build) >"$LOG" 2>&1; then
     grep -m 3 -A 2 -E 'error:|Error' "$LOG" >&2 || tail -n 5 "$LOG" >&2
