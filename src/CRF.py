@@ -156,12 +156,16 @@ class CRF(nn.Cell):
             candidates = scores.expand_dims(1) + moves  # [B,K,K]
             best, before = ops.max(candidates, axis=2)
             scores = ops.where(is_token[step], best + steps[step], scores)
-            pointers[step] = ops.where(is_token[step], before.astype(ms.int32), stay)
+            pointers = self._put(pointers, step, ops.where(is_token[step], before.astype(ms.int32), stay))
             step = step + 1
         tags = (scores + self.transitions[self.stop, :K]).argmax(1).astype(ms.int32)  # [B]
         path = ops.zeros_like(mask).transpose(1, 0)  # [S,B]
         while step > 0:
             step = step - 1
-            path[step] = tags
+            path = self._put(path, step, tags)
             tags = ops.gather_elements(pointers[step], 1, tags.expand_dims(1)).squeeze(1)
         return path.transpose(1, 0) * mask
+
+    def _put(self, rows: Tensor, number: Tensor, row: Tensor) -> Tensor:
+        """The rows with one of them replaced."""
+        return ops.tensor_scatter_update(rows, number.reshape((1, 1)), row.expand_dims(0))
