@@ -165,7 +165,15 @@ def _description(exported: Exported, config: Config, shapes: dict[str, tuple[int
              "max_length": None if sizes.use_relative_positions else sizes.max_position_embeddings}
     if config.file_format == "ONNX" and exported.head.further_outputs:
         about["further_outputs"] = list(exported.head.further_outputs)
+    if config.file_format != "ONNX":
+        about["config"] = portable_values(config)
     return about | {f"{name}_shape": list(shapes[name]) for name in exported.head.further_inputs}
+
+
+def portable_values(config: Config) -> dict:
+    """What a configuration says of network and evaluation, without the names of files, which another place has not."""
+    return {key: value for key, value in config.to_dict().items()
+            if not key.endswith(("_path", "_file", "_file_name", "_dir")) and key != "optimizer_cfg"}
 
 
 def _weights(network: nn.Cell) -> dict[str, np.ndarray]:
