@@ -35,7 +35,7 @@ class CRF(nn.Cell):
         transitions[self.start, :] = IMPOSSIBLE
         transitions[:, self.stop] = IMPOSSIBLE
         self.transitions = Parameter(Tensor(transitions), name="transitions")
-        self.identity = Tensor(np.eye(num_tags, dtype=np.float32))
+        self.ended = Tensor(np.eye(num_tags + 1, dtype=np.float32)[num_tags:])  # [1,K+1]
 
     def construct(self, emissions: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
         """Mean over the batch of the negative log likelihood of the labels.
@@ -60,7 +60,9 @@ class CRF(nn.Cell):
     def log_partition(self, emissions: Tensor, mask: Tensor) -> Tensor:
         """Logarithm [B] of the sum of exp(score) over all tag sequences; mask is float32.
 
-        All numbers are probabilities times a factor whose logarithm is kept aside, so that nothing overflows.
+        After its last token a sequence moves to a state of its own, "ended", and stays there: so every step of every
+        sequence is a product with the same matrix. All numbers are probabilities times a factor whose logarithm is kept
+        aside, so that nothing overflows.
         """
         K = self.num_tags
         moves, log_move = self._exp(self.transitions[:K, :K].T, (0, 1))  # [K,K] from, to
@@ -68,13 +70,14 @@ class CRF(nn.Cell):
         last, log_last = self._exp(self.transitions[self.stop, :K], (0,))  # [K]
         factors, log_factors = self._exp(emissions[:, :, :K], (2,))  # [B,S,K], [B,S,1]
 
-        vector = (first * factors[:, 0]).expand_dims(1)  # [B,1,K]
+        vector = ops.concat((first * factors[:, 0], ops.zeros_like(mask[:, :1])), 1).expand_dims(1)  # [B,1,K+1]
+        moves = ops.concat((ops.concat((moves, last.expand_dims(1)), 1), self.ended), 0)  # [K+1,K+1]
+        is_token = mask[:, 1:].expand_dims(2)  # [B,S-1,1]
+        factors = ops.concat((factors[:, 1:] * is_token, 1.0 - is_token), 2)  # [B,S-1,K+1]
         logs = (log_factors.squeeze(2) * mask).sum(1) + log_move * (mask.sum(1) - 1) + log_first + log_last  # [B]
-        if emissions.shape[1] > 1:
-            matrices, block_logs = self._blocks(moves, factors[:, 1:], mask[:, 1:])  # [B,P,K,K]
-            vector, tree_logs = self._chain(vector, matrices)
-            logs = logs + block_logs + tree_logs
-        return logs + ops.log((vector.squeeze(1) * last).sum(1))
+        matrices, block_logs = self._blocks(moves, factors)  # [B,P,K+1,K+1]
+        vector, tree_logs = self._chain(vector, matrices)
+        return logs + block_logs + tree_logs + ops.log(vector[:, 0, K])
 
     def _exp(self, scores: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """exp(scores - m) and m, the largest score along the axes.
@@ -84,35 +87,30 @@ class CRF(nn.Cell):
         largest = ops.stop_gradient(scores.max(axes, keepdims=len(axes) == 1 and scores.ndim > 1))
         return ops.exp(scores - largest), largest
 
-    def _blocks(self, moves: Tensor, factors: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Product of the steps of each block, [B,P,K,K], times exp of the logarithms [B].
+    def _blocks(self, moves: Tensor, factors: Tensor) -> tuple[Tensor, Tensor]:
+        """Product of the steps of each block, [B,P,K+1,K+1], times exp of the logarithms [B].
 
         Args:
-            moves: [K,K], from tag to tag.
-            factors: [B,steps,K] of the tag that a step leads to.
-            mask: [B,steps]; a step of padding changes nothing.
+            moves: [K+1,K+1], from state to state.
+            factors: [B,steps,K+1] of the state that a step leads to; steps in which all end are added.
         """
-        K = self.num_tags
-        batch, steps, _ = factors.shape
-        missing = -steps % BLOCK
-        if missing:
-            factors = ops.concat((factors, ops.ones((batch, missing, K), ms.float32)), 1)
-            mask = ops.concat((mask, ops.zeros((batch, missing), ms.float32)), 1)
+        batch, steps, states = factors.shape
+        added = BLOCK - steps % BLOCK  # at least one
+        ends = ops.tile(self.ended.reshape((1, 1, states)), (batch, added, 1))
+        factors = ops.concat((factors, ends), 1).reshape((batch, -1, BLOCK, 1, states))
         # One unstack has one gradient, where slices would have one of full size each.
-        factors = ops.unstack(factors.reshape((batch, -1, BLOCK, 1, K)), 2)  # L times [B,P,1,K]
-        masks = ops.unstack(mask.reshape((batch, -1, BLOCK, 1, 1)), 2)  # L times [B,P,1,1]
-        product = ops.where(masks[0] > 0, moves * factors[0], self.identity)  # [B,P,K,K]
+        factors = ops.unstack(factors, 2)  # L times [B,P,1,K+1]
+        product = moves * factors[0]  # [B,P,K+1,K+1]
         logs = ops.zeros((batch,), ms.float32)
         for step in range(1, BLOCK):
-            is_token = masks[step]
             scale = self._largest(product)  # [B,P,1,1]
-            logs = logs + (ops.log(scale) * is_token).sum((1, 2, 3))
-            longer = ops.matmul(product.reshape((-1, K)), moves).reshape(product.shape)
-            product = ops.where(is_token > 0, longer * (factors[step] / scale), product)
+            logs = logs + ops.log(scale).sum((1, 2, 3))
+            longer = ops.matmul(product.reshape((-1, states)), moves).reshape(product.shape)
+            product = longer * (factors[step] / scale)
         return product, logs
 
     def _chain(self, vector: Tensor, matrices: Tensor) -> tuple[Tensor, Tensor]:
-        """vector [B,1,K] times all matrices [B,P,K,K], divided by exp of the logarithms [B]."""
+        """vector [B,1,K+1] times all matrices [B,P,K+1,K+1], divided by exp of the logarithms [B]."""
         logs = ops.zeros((vector.shape[0],), ms.float32)
         count = matrices.shape[1]
         while count > 0:
@@ -127,7 +125,7 @@ class CRF(nn.Cell):
                 matrices = matrices[:, 1:]
             count = count // 2
             if count:
-                pairs = matrices.reshape((-1, count, 2, self.num_tags, self.num_tags))
+                pairs = matrices.reshape((-1, count, 2, *matrices.shape[2:]))
                 left, right = ops.unstack(pairs, 2)
                 matrices = ops.bmm(left, right)
         return vector, logs
