@@ -136,7 +136,7 @@ def test_number_of_devices_must_be_that_of_the_launcher(monkeypatch):
 ])
 def test_compute_type(capsys, target, requested, asked_for, expected, says):
     assert resolve_compute_type(target, requested, asked_for) == expected
-    printed = capsys.readouterr().out
+    printed = capsys.readouterr().err
     assert printed.count("\n") == int(says) and ("float32" in printed) is says
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 from dataclasses import dataclass
 
 import mindspore as ms
@@ -53,7 +54,7 @@ def resolve_compute_type(target: str, requested: str, asked_for: bool) -> str:
     if target != "CPU" or requested.endswith("float32") or asked_for:
         return requested
     print(f"compute_type: float32 in place of {requested}, which is slower on CPU; "
-          f"give compute_type as an option to have it all the same", flush=True)
+          f"give compute_type as an option to have it all the same", file=sys.stderr, flush=True)
     return "float32"
 
 
