@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -187,4 +188,8 @@ def _write_with_mindspore(network: nn.Cell, path: Path, file_format: str,
                           shapes: dict[str, tuple[int | None, ...]]) -> None:
     inputs = [Tensor(shape=shape, dtype=ms.int32) if None in shape else ms.ops.zeros(shape, ms.int32)
               for shape in shapes.values()]
-    ms.export(network.set_train(False), *inputs, file_name=str(path), file_format=file_format)
+    # MindSpore refuses spaces and most scripts of the world in a name, but not in what a link leads to.
+    with tempfile.TemporaryDirectory() as temporary:
+        link = Path(temporary) / "link"
+        link.symlink_to(path.parent.resolve())
+        ms.export(network.set_train(False), *inputs, file_name=str(link / path.name), file_format=file_format)

@@ -23,7 +23,7 @@ std::string DescribeTimes(double load, const std::vector<double> &runs) {
   std::vector<double> rest(runs.begin() + 1, runs.end());
   if (!rest.empty()) {
     std::sort(rest.begin(), rest.end());
-    text << "other " << rest.size() << " runs: average "
+    text << "further runs: " << rest.size() << ", average "
          << std::accumulate(rest.begin(), rest.end(), 0.0) / static_cast<double>(rest.size()) << " ms, p50 "
          << Percentile(rest, 0.5) << " ms, p90 " << Percentile(rest, 0.9) << " ms\n";
   }
