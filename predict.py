@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> None:
     if not (arguments.text or arguments.input_file):
         raise UserError("nothing to predict; give --text TEXT, or --input_file FILE (- for standard input)")
     set_up_device(config)
-    predictor = create_predictor(config)
+    predictor = create_predictor(config, Path(arguments.model) if arguments.model else None)
     if arguments.output_file:
         make_output_dir(Path(arguments.output_file).parent, "--output_file")
     with atomic_write(arguments.output_file) if arguments.output_file else nullcontext() as temporary, \
@@ -51,6 +51,8 @@ def parse_arguments(argv: list[str] | None) -> tuple[argparse.Namespace, list[st
     parser.add_argument("--text", action="append", default=[],
                         help="a text; may be repeated; a tab separates the texts of a pair")
     parser.add_argument("--input_file", help="a text or a JSON object a line; - reads standard input")
+    parser.add_argument("--model", metavar="FILE", help="an exported .onnx or .mindir model to compute with, in place "
+                                                        "of --load_finetune_checkpoint_path")
     parser.add_argument("--output_file", help="where the JSON lines go; without it to standard output")
     return parser.parse_known_args(argv)
 

@@ -1,14 +1,16 @@
 """Classes, or values, of new texts."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from mindspore import Tensor
 
 from src.classification import ClassifierWithPrefix, describe, read_labels
 from src.errors import UserError
-from src.finetuning import finetune_bert_config, load_finetuned
+from src.finetuning import finetune_bert_config
 from src.generate_mindrecord.classification_records import encode_texts
+from src.inference_model import open_model
 from src.model_utils.config import Config
 from src.prediction import batches_by_length, required
 from src.tokenization import FullTokenizer
@@ -22,9 +24,8 @@ class ClassifierPredictor:
 
     fields = ("text", "text_pair")
 
-    def __init__(self, config: Config) -> None:
-        """Load the network of `load_finetune_checkpoint_path`, the vocabulary and the names of the classes."""
-        checkpoint = required(config, "load_finetune_checkpoint_path", "the fine-tuned checkpoint or its directory")
+    def __init__(self, config: Config, model: Path | None = None) -> None:
+        """Load the network of `load_finetune_checkpoint_path`, or `model`, the vocabulary and the classes' names."""
         vocab_file = required(config, "vocab_file_path", "the vocab.txt that the records were made with")
         self.tokenizer = FullTokenizer(vocab_file, config.do_lower_case == "true")
         self.bert_config = finetune_bert_config(config, config.device_target)
@@ -34,8 +35,8 @@ class ClassifierPredictor:
         self.labels = read_labels(config.label_file_path, config.num_class) if config.label_file_path else None
         self.batch_size = config.eval_batch_size
         self.num_class = config.num_class
-        self.network = ClassifierWithPrefix(self.bert_config, config.num_class).set_train(False)
-        load_finetuned(self.network, checkpoint, "classifier")
+        self.model = open_model(config, self.bert_config, "classifier",
+                                lambda: ClassifierWithPrefix(self.bert_config, config.num_class), model)
 
     def predict(self, items: Sequence[Mapping]) -> list[dict]:
         """One {"text", "label", "label_id", "probability"} or {"text", "value"} for each item, in order."""
@@ -44,8 +45,9 @@ class ClassifierPredictor:
         texts = [_texts(item) for item in items]
         columns = encode_texts(self.tokenizer, texts, self.bert_config.seq_length).columns  # [n,S]
         logits = np.empty((len(items), self.num_class), np.float32)
-        for inputs, numbers in batches_by_length(columns, min(self.batch_size, len(items))):
-            logits[numbers] = self.network(*map(Tensor, inputs)).asnumpy()[:len(numbers)]
+        batch_size = self.model.batch_size or min(self.batch_size, len(items))
+        for inputs, numbers in batches_by_length(columns, batch_size, self.model.length):
+            logits[numbers] = self.model.network(*map(Tensor, inputs)).asnumpy()[:len(numbers)]
         return [dict(item) | found for item, found in zip(items, describe(logits, self.labels), strict=True)]
 
 

@@ -1,17 +1,19 @@
 """Named entities of new sentences."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from mindspore import Tensor
 
 from src.errors import UserError
-from src.finetuning import finetune_bert_config, load_finetuned
+from src.finetuning import finetune_bert_config
+from src.inference_model import open_model
 from src.model_utils.config import Config
 from src.named_entities import read_label_scheme, tagger, text_tokenizer
 from src.ner_text import NerEncoder, Sentence
 from src.ner_windows import SentenceWindows
-from src.prediction import batches_by_length, required
+from src.prediction import batches_by_length
 
 
 class NerPredictor:
@@ -22,15 +24,13 @@ class NerPredictor:
 
     fields = ("text",)
 
-    def __init__(self, config: Config) -> None:
-        """Load the network of `load_finetune_checkpoint_path`, the vocabulary and the entity types."""
-        checkpoint = required(config, "load_finetune_checkpoint_path", "the fine-tuned checkpoint or its directory")
+    def __init__(self, config: Config, model: Path | None = None) -> None:
+        """Load the network of `load_finetune_checkpoint_path`, or `model`, the vocabulary and the entity types."""
         bert_config = finetune_bert_config(config, config.device_target)
         self.labels = read_label_scheme(config)
         self.encoder = NerEncoder(text_tokenizer(config, bert_config), self.labels, bert_config.seq_length)
         self.batch_size = config.eval_batch_size
-        self.network = tagger(config, bert_config, self.labels).set_train(False)
-        load_finetuned(self.network, checkpoint, "ner")
+        self.model = open_model(config, bert_config, "ner", lambda: tagger(config, bert_config, self.labels), model)
 
     def predict(self, items: Sequence[Mapping]) -> list[dict]:
         """One {"text", "entities": [{"type", "text", "start", "end"}]} for each item, in order.
@@ -46,8 +46,9 @@ class NerPredictor:
         columns = windows.read(range(windows.num_rows))  # [n,S]
         ends = columns["input_mask"].sum(axis=1) - 1
         tags: list[np.ndarray] = [np.zeros(0, np.int32)] * windows.num_rows
-        for inputs, numbers in batches_by_length(columns, min(self.batch_size, windows.num_rows)):
-            found = self.network(*map(Tensor, inputs)).asnumpy()
+        batch_size = self.model.batch_size or min(self.batch_size, windows.num_rows)
+        for inputs, numbers in batches_by_length(columns, batch_size, self.model.length):
+            found = self.model.network(*map(Tensor, inputs)).asnumpy()
             for row, number in enumerate(numbers):
                 tags[number] = found[row, 1:ends[number]]
         return [dict(item) | {"entities": [{"type": e.type, "text": item["text"][e.start:e.end], "start": e.start,

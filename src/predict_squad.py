@@ -7,9 +7,10 @@ import numpy as np
 from mindspore import Tensor
 
 from src.errors import UserError
-from src.finetuning import finetune_bert_config, load_finetuned
+from src.finetuning import finetune_bert_config
+from src.inference_model import open_model
 from src.model_utils.config import Config
-from src.prediction import batches_by_length, required
+from src.prediction import batches_by_length
 from src.question_answering import SquadWithPrefix, answer_options, squad_tokenizer
 from src.squad_evaluation import QuestionAnswers, extract_answers
 from src.squad_examples import Example, SquadFile
@@ -24,16 +25,14 @@ class SquadPredictor:
 
     fields = ("question", "context")
 
-    def __init__(self, config: Config) -> None:
-        """Load the network of `load_finetune_checkpoint_path` and the vocabulary."""
-        checkpoint = required(config, "load_finetune_checkpoint_path", "the fine-tuned checkpoint or its directory")
+    def __init__(self, config: Config, model: Path | None = None) -> None:
+        """Load the network of `load_finetune_checkpoint_path`, or `model`, and the vocabulary."""
         bert_config = finetune_bert_config(config, config.device_target)
         self.tokenizer = squad_tokenizer(config, bert_config)
         self.feature_options = FeatureOptions(bert_config.seq_length, config.doc_stride, config.max_query_length)
         self.answer_options = answer_options(config)
         self.batch_size = config.eval_batch_size
-        self.network = SquadWithPrefix(bert_config).set_train(False)
-        load_finetuned(self.network, checkpoint, "squad")
+        self.model = open_model(config, bert_config, "squad", lambda: SquadWithPrefix(bert_config), model)
 
     def predict(self, items: Sequence[Mapping]) -> list[dict]:
         """One {"question", "context", "answer", "score", "start", "end"} for each item, in order.
@@ -45,8 +44,9 @@ class SquadPredictor:
         logits = np.zeros((2, features.num_rows, features.seq_length), np.float32)
         if features.num_rows:
             columns = features.read(np.arange(features.num_rows), ("input_ids", "input_mask", "segment_ids"))
-            for inputs, rows in batches_by_length(columns, min(self.batch_size, features.num_rows)):
-                for kind, scores in enumerate(self.network(*map(Tensor, inputs))):
+            batch_size = self.model.batch_size or min(self.batch_size, features.num_rows)
+            for inputs, rows in batches_by_length(columns, batch_size, self.model.length):
+                for kind, scores in enumerate(self.model.network(*map(Tensor, inputs))):
                     logits[kind, rows, :scores.shape[1]] = scores.asnumpy()[:len(rows)]
         answers = extract_answers(features, *logits, self.answer_options)
         return [dict(item) | _describe(answer) for item, answer in zip(items, answers, strict=True)]

@@ -25,25 +25,35 @@ class Predictor(Protocol):
         """
 
 
-def create_predictor(config: Config) -> Predictor:
+def create_predictor(config: Config, model: Path | None = None) -> Predictor:
     """The predictor of the task that the configuration describes.
 
+    Args:
+        config: of a fine-tuning task, or of pre-training (words for [MASK]).
+        model: an exported `.onnx` or `.mindir` file to compute with in place of the checkpoint.
+
     Raises:
-        UserError: checkpoint, vocabulary or labels are missing or do not fit.
+        UserError: checkpoint, model, vocabulary or labels are missing or do not fit.
     """
     # Imported here, so that a task's prediction does not load the others.
     if config.description == "run_classifier":
         from src.predict_classifier import ClassifierPredictor
 
-        return ClassifierPredictor(config)
+        return ClassifierPredictor(config, model)
     if config.description == "run_ner":
         from src.predict_ner import NerPredictor
 
-        return NerPredictor(config)
+        return NerPredictor(config, model)
     if config.description == "run_squad":
         from src.predict_squad import SquadPredictor
 
-        return SquadPredictor(config)
+        return SquadPredictor(config, model)
+    if config.description == "run_pretrain":
+        from src.predict_masks import MaskPredictor
+
+        if model is not None:
+            raise UserError("--model: words for [MASK] are predicted from a checkpoint; give --load_checkpoint_path")
+        return MaskPredictor(config)
     raise UserError(f"description: there is no prediction for {config.description}")
 
 
@@ -58,7 +68,7 @@ def required(config: Config, option: str, what: str) -> str:
     return config[option]
 
 
-def batches_by_length(columns: Mapping[str, np.ndarray], batch_size: int
+def batches_by_length(columns: Mapping[str, np.ndarray], batch_size: int, fixed_length: int | None = None
                       ) -> Iterator[tuple[tuple[np.ndarray, ...], np.ndarray]]:
     """Cut texts into batches of similar length: yields (arrays [batch_size, L], numbers of the texts in them).
 
@@ -68,13 +78,14 @@ def batches_by_length(columns: Mapping[str, np.ndarray], batch_size: int
     Args:
         columns: arrays [n, S], among them input_mask; the arrays of a batch are in the same order.
         batch_size: rows of every batch.
+        fixed_length: the one length that the model takes; None for any.
     """
     mask = columns["input_mask"]
     lengths = mask.shape[1] - (mask[:, ::-1] != 0).argmax(axis=1)  # [n]
     order = np.argsort(lengths, kind="stable")
     for first in range(0, len(order), batch_size):
         numbers = order[first:first + batch_size]
-        length = SHORTEST
+        length = fixed_length or SHORTEST
         while length < lengths[numbers].max():
             length *= 2
         rows = np.resize(numbers, batch_size)

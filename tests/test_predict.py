@@ -15,6 +15,9 @@ import predict
 import quick_start
 import run_classifier
 from src.assessment_method import softmax
+from src.bert_for_pre_training import BertNetworkWithLoss, initialize_parameters
+from src.bert_model import BertConfig
+from src.checkpoint import save_weights
 from src.errors import UserError
 from src.prediction import batches_by_length, read_items
 
@@ -117,6 +120,65 @@ def test_lines_of_the_wrong_kind_are_named(tmp_path):
     path.write_text("a\nb\tc\td\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"in.txt, line 2: 3 fields between tabs, expected at most 2 \(text, pair\)"):
         list(read_items(str(path), ("text", "pair")))
+
+
+# ---------------------------------------------------------------- exported models, masks
+
+@pytest.mark.parametrize(("options", "name"), [
+    (["--export_batch_size", "0"], "any.mindir"), (["--export_batch_size", "2"], "two.mindir"),
+    (["--file_format", "ONNX"], "bert.onnx")])
+def test_an_exported_model_predicts_the_same(model, tmp_path, capsys, options, name):
+    export.main([*model, "--export_ckpt_file", model[-1], "--export_file_name", str(tmp_path / name), *options])
+    capsys.readouterr()
+    texts = [part for text in TEXTS[:3] for part in ("--text", text)]
+    predict.main([*model, *texts])
+    wanted = results(capsys)
+    predict.main([*model, *texts, "--model", str(tmp_path / name), "--load_finetune_checkpoint_path", ""])
+    found = results(capsys)
+    assert [item["label"] for item in found] == [item["label"] for item in wanted] == LABELS[:3]
+    np.testing.assert_allclose([item["probability"] for item in found], [item["probability"] for item in wanted],
+                               atol=1e-5)
+    for damage in ("", "cut"):
+        path = tmp_path / f"damaged{damage}{name}"
+        if damage:
+            path.write_bytes((tmp_path / name).read_bytes()[:-100])
+            if name.endswith("mindir"):
+                path.with_suffix(".json").write_bytes((tmp_path / name).with_suffix(".json").read_bytes())
+        with pytest.raises(UserError, match="damaged, cut off|there is no"):
+            predict.main([*model, *texts, "--model", str(path)])
+
+
+def test_a_model_of_other_classes_is_refused(model, tmp_path):
+    export.main([*model, "--export_ckpt_file", model[-1], "--export_file_name", str(tmp_path / "bert")])
+    about = json.loads((tmp_path / "bert.json").read_text(encoding="utf-8"))
+    for change, message in (({"num_class": 5}, "has 5 classes, but the configuration has 3"),
+                            ({"task": "run_ner"}, "is of run_ner, but the configuration is of run_classifier"),
+                            ({"input_shape": [1, 8]}, "has sequences of 8 tokens, but seq_length is 16")):
+        (tmp_path / "bert.json").write_text(json.dumps(about | change), encoding="utf-8")
+        with pytest.raises(UserError, match=message):
+            predict.main([*model, "--text", "w10", "--model", str(tmp_path / "bert.mindir")])
+    with pytest.raises(UserError, match="is neither .onnx nor .mindir"):
+        predict.main([*model, "--text", "w10", "--model", "bert.ckpt"])
+
+
+def test_words_for_masks(model, tmp_path, capsys):
+    sizes = {"seq_length": 16, "vocab_size": VOCAB_SIZE, "hidden_size": 16, "num_hidden_layers": 1,
+             "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 32}
+    network = BertNetworkWithLoss(BertConfig(type_vocab_size=2, **sizes), is_training=True)
+    initialize_parameters(network, 0.5, seed=1)
+    save_weights(network, tmp_path / "pretrained.ckpt")
+    options = ["--description", "run_pretrain", "--device_target", "CPU",
+               "--load_checkpoint_path", str(tmp_path / "pretrained.ckpt"),
+               "--vocab_file_path", str(Path(model[-1]).parent / "vocab.txt"),
+               *(part for key, value in sizes.items() for part in (f"--base_net_cfg.{key}", str(value)))]
+    predict.main([*options, "--text", "w10 [MASK] w12 [MASK]"])
+    (found,) = results(capsys)
+    assert [len(guesses) for guesses in found["masks"]] == [5, 5]
+    assert all(guess["token"] in VOCABULARY for guesses in found["masks"] for guess in guesses)
+    with pytest.raises(UserError, match=r"no \[MASK\] in the text"):
+        predict.main([*options, "--text", "w10"])
+    with pytest.raises(UserError, match="--model: words for"):
+        predict.main([*options, "--text", "[MASK]", "--model", "x.onnx"])
 
 
 # ---------------------------------------------------------------- export
