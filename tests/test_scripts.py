@@ -257,7 +257,7 @@ def test_run_tests_installs_checks_and_tests(run_in_clone, clone, tmp_path, scri
 
 
 def test_arguments_reach_pytest_and_the_quick_start(run_in_clone):
-    assert "runs -m pytest -k a b" in run_in_clone("scripts/run_tests.sh", "-k", "a b").stdout
+    assert "runs -m pytest -n 2 --dist loadfile -k a b" in run_in_clone("scripts/run_tests.sh", "-k", "a b").stdout
     assert "runs quick_start.py --seed 3" in run_in_clone("scripts/quick_start.sh", "--seed", "3").stdout
 
 
