@@ -252,7 +252,7 @@ def test_run_tests_installs_checks_and_tests(run_in_clone, clone, tmp_path, scri
     done = run_in_clone(script)
     assert done.returncode == 0, done.stderr
     assert installations(tmp_path) == [DEVELOPMENT]
-    assert done.stdout.splitlines()[-2:] == ["runs -m ruff check --quiet .", "runs -m pytest"]
+    assert done.stdout.splitlines()[-2:] == ["runs -m ruff check --quiet .", "runs -m pytest -n 2 --dist loadfile"]
     assert "pip talks" not in done.stdout and (clone / ".venv/install.log").read_text() == "pip talks\n"
 
 
