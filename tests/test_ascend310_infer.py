@@ -5,9 +5,11 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
+import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -309,6 +311,19 @@ def test_mistakes_on_the_command_line(arguments, message, four_inputs, inputs, r
     last = done.stderr.splitlines()[-1]  # MindSpore logs errors of its own before
     assert last.startswith("error: ")
     assert re.search(message, last)
+    assert not list(tmp_path.glob("result_Files/*")) and not list(tmp_path.rglob(".writing-*"))
+
+
+def test_an_interrupted_run_leaves_nothing(four_inputs, inputs, build, tmp_path):
+    directory, environment = build
+    process = subprocess.Popen([directory / "main", "--device_type", "CPU", "--model_path", four_inputs], cwd=tmp_path,
+                               env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not list(tmp_path.glob("time_Result/.writing-*")) and process.poll() is None:
+        time.sleep(0.01)
+    process.terminate()  # while it loads the model
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM and output == ""
+    assert errors == "error: interrupted after 0 of 2 batches; no result was written\n"
     assert not list(tmp_path.glob("result_Files/*")) and not list(tmp_path.rglob(".writing-*"))
 
 

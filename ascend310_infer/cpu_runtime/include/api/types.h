@@ -1,4 +1,4 @@
-// Kinds of models and tensors, as far as ascend310_infer uses them; see ../../README.md.
+// Kinds of models and tensors, as far as ascend310_infer uses them.
 #ifndef CPU_RUNTIME_INCLUDE_API_TYPES_H_
 #define CPU_RUNTIME_INCLUDE_API_TYPES_H_
 
