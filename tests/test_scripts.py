@@ -44,7 +44,8 @@ def run(place):
 
 
 def all_scripts() -> list[str]:
-    return [str(path) for path in (*SCRIPTS.rglob("*.sh"), *(REPOSITORY / "src").rglob("*.sh"), REPOSITORY / ".ci/run")]
+    return [str(path) for path in (*SCRIPTS.rglob("*.sh"), *(REPOSITORY / "src").rglob("*.sh"), REPOSITORY / ".ci/run",
+                                    REPOSITORY / "ascend310_infer/build.sh")]
 
 
 def test_shellcheck():

@@ -1,0 +1,173 @@
+"""How fast an exported classifier answers: MINDIR in Python, the C++ program, ONNX Runtime, and PyTorch.
+
+    python benchmarks/inference.py                     # BERT-base, batch 1 and 8, length 128
+    python benchmarks/inference.py --network tiny --runs 5
+
+Random weights, float32. Every figure is of a process of its own: the seconds from its start to the first answer, and
+the median of the runs after it. The processes of all ways alternate, and the best of the rounds counts, so that other
+work on the machine hits all alike. The C++ program must have been built, see ascend310_infer/build.sh.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+SIZES = {"base": (12, 768, 12, 3072), "tiny": (2, 128, 2, 512)}  # layers, width, heads, width of the feed-forward
+VOCABULARY, CLASSES = 21128, 15
+WAYS = ("MINDIR in Python", "C++ program", "ONNX Runtime", "PyTorch eager")
+
+
+def main():
+    """Print the table, or be the run of one way."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--network", choices=list(SIZES), default="base")
+    parser.add_argument("--batch_sizes", default="1,8")
+    parser.add_argument("--length", type=int, default=128)
+    parser.add_argument("--runs", type=int, default=20, help="timed runs after the first")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--program", default=str(ROOT / "ascend310_infer" / "out" / "main"))
+    parser.add_argument("--run", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--place", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.run:
+        run_in_python(options, options.run[0], int(options.run[1]))
+        return
+    with tempfile.TemporaryDirectory() as place:
+        options.place = place
+        export_models(options)
+        print(f"{options.network}, length {options.length}\n{'':>18} {'batch':>5} {'first answer':>12} "
+              f"{'ms a run':>9} {'samples/s':>9}")
+        for batch_size in map(int, options.batch_sizes.split(",")):
+            write_inputs(options, batch_size)
+            rounds = [[measure(options, way, batch_size) for way in WAYS] for _ in range(options.rounds)]
+            for way, of_rounds in zip(WAYS, zip(*rounds, strict=True), strict=True):
+                first, median = (min(figures) for figures in zip(*of_rounds, strict=True))
+                print(f"{way:>18} {batch_size:>5} {first:>10.2f} s {1000 * median:>9.1f} {batch_size / median:>9.1f}",
+                      flush=True)
+
+
+def export_models(options):
+    """Write one classifier with random weights in both formats."""
+    import export
+    from src.bert_for_pre_training import initialize_parameters
+    from src.bert_model import BertConfig
+    from src.checkpoint import save_weights
+    from src.model_utils.config import load_task_config
+    from src.tasks import task_type
+
+    layers, width, heads, inner = SIZES[options.network]
+    network = {"seq_length": options.length, "vocab_size": VOCABULARY, "hidden_size": width,
+               "num_hidden_layers": layers, "num_attention_heads": heads, "intermediate_size": inner,
+               "compute_type": "float32"}
+    command = ["--description=run_classifier", "--device_target=CPU", f"--num_class={CLASSES}", "--export_batch_size=0",
+               f"--export_ckpt_file={options.place}/a.ckpt", f"--export_file_name={options.place}/bert",
+               *(f"--bert_net_cfg.{key}={value}" for key, value in network.items())]
+    config = load_task_config("", command)
+    cell = task_type("run_classifier")(config, BertConfig(**config.bert_net_cfg.to_dict())).evaluation_network()
+    initialize_parameters(cell, 0.02, seed=0)
+    save_weights(cell, Path(options.place, "a.ckpt"))
+    for file_format in ("MINDIR", "ONNX"):
+        export.main([*command, f"--file_format={file_format}"])
+
+
+def batch(options, batch_size):
+    """Ids, mask and segments [B,S] of full sequences."""
+    ids = np.random.default_rng(0).integers(0, VOCABULARY, (batch_size, options.length), np.int32)
+    return ids, np.ones_like(ids), np.zeros_like(ids)
+
+
+def write_inputs(options, batch_size):
+    """Files of one batch in `first`, of all runs in `all`, for the C++ program."""
+    for name, count in (("first", 1), ("all", options.runs + 1)):
+        for number, values in enumerate(batch(options, batch_size)):
+            folder = Path(options.place, f"{name}{batch_size}", f"{number:02d}_data")
+            folder.mkdir(parents=True)
+            for index in range(count):
+                values.tofile(folder / f"{index}.bin")
+
+
+def measure(options, way, batch_size):
+    """(seconds from the start of a process to its first answer, median seconds of the later runs)."""
+    begin = time.perf_counter()
+    start(options, way, batch_size, "first", 0)
+    first = time.perf_counter() - begin
+    output = start(options, way, batch_size, "all", options.runs)
+    if way == "C++ program":
+        return first, float(re.search(r"p50 ([\d.]+) ms", output)[1]) / 1000
+    return first, json.loads(output.splitlines()[-1])
+
+
+def start(options, way, batch_size, files, runs):
+    """Run one way in a process of its own; return what it printed."""
+    command = [sys.executable, __file__, "--run", way, str(batch_size), "--runs", str(runs), "--length",
+               str(options.length), "--network", options.network, "--place", options.place]
+    if way == "C++ program":
+        command = [options.program, "--device_type", "CPU", "--model_path", f"{options.place}/bert.mindir",
+                   "--input_path", f"{options.place}/{files}{batch_size}", "--result_path", f"{options.place}/results",
+                   "--time_path", f"{options.place}/times"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"GLOG_v": "3"})
+    if done.returncode:
+        sys.exit(f"{way}: {done.stderr}")
+    return done.stdout
+
+
+def run_in_python(options, way, batch_size):
+    """Print the median seconds of a run."""
+    columns = batch(options, batch_size)
+    answer = {WAYS[0]: mindir, WAYS[2]: onnx, WAYS[3]: torch_eager}[way](options)
+    answer(columns)
+    times = []
+    for _ in range(options.runs):
+        begin = time.perf_counter()
+        answer(columns)
+        times.append(time.perf_counter() - begin)
+    print(json.dumps(float(np.median(times)) if times else 0.0))
+
+
+def mindir(options):
+    """A function from the columns to the logits."""
+    import mindspore as ms
+
+    ms.set_device("CPU")
+    graph = ms.nn.GraphCell(ms.load(f"{options.place}/bert.mindir"))
+    return lambda columns: graph(*map(ms.Tensor, columns)).asnumpy()
+
+
+def onnx(options):
+    """A function from the columns to the logits."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(f"{options.place}/bert.onnx", providers=["CPUExecutionProvider"])
+    names = [value.name for value in session.get_inputs()]
+    return lambda columns: session.run(None, dict(zip(names, columns, strict=True)))
+
+
+def torch_eager(options):
+    """A function from the columns to the logits."""
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification
+
+    layers, width, heads, inner = SIZES[options.network]
+    network = BertForSequenceClassification(BertConfig(
+        vocab_size=VOCABULARY, hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads,
+        intermediate_size=inner, num_labels=CLASSES)).eval()
+
+    def answer(columns):
+        with torch.inference_mode():
+            return network(*(torch.from_numpy(values).long() for values in columns)).logits.numpy()
+    return answer
+
+
+if __name__ == "__main__":
+    main()
