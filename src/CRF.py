@@ -3,10 +3,10 @@
 The score of a tag sequence is the sum of the emissions of its tags and of the transitions between them, from <START>
 and to <STOP>. Padding is outside the sequence: it enters neither the partition function nor the best path.
 
-The partition function is a product of one matrix a step. Products of blocks of steps and then of pairs of blocks need
-few and large operations, and no loop whose compilation or run time would grow with every step.
+The partition function is a product of one matrix a step. `LogOfPathSum` computes it in few and large operations, whose
+compilation does not grow with the sequence.
 
-Shapes at line ends: B batch, S sequence, K tags without <START> and <STOP>, P blocks of L steps.
+Shapes at line ends: B batch, S sequence, K tags without <START> and <STOP>, T states, P blocks of L steps.
 """
 
 import mindspore as ms
@@ -14,7 +14,120 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 IMPOSSIBLE = -10000.0  # score of transitions to <START> and from <STOP>, which no path takes
-BLOCK = 8  # L: seven eighths of the work are then products with the one transition matrix
+SHORTEST_BLOCK = 8  # steps L: most of the work is then products with the one transition matrix
+
+
+class LogOfPathSum(nn.Cell):
+    """Logarithm of the sum over all paths that end in the last state, of the product of what they meet.
+
+    Blocks of steps are multiplied side by side, each to one matrix, and these in pairs. The gradient is made of the
+    sums up to and from each step (Rabiner 1989), which need vectors only, again in all blocks side by side.
+
+    Args:
+        states: number of states T.
+    """
+
+    def __init__(self, states: int):
+        super().__init__()
+        self.last_state = Tensor(np.eye(states, dtype=np.float32)[states - 1:])  # [1,T]
+        self.transposed_product = ops.MatMul(transpose_a=True)
+        self.zeros_like = ops.ZerosLike()
+
+    def construct(self, vector: Tensor, moves: Tensor, factors: Tensor, matrices: Tensor) -> Tensor:
+        """Return the logarithms [B], less those of `multiply_blocks`.
+
+        Args:
+            vector: [B,T] of the states of the first token.
+            moves: [T,T], from state to state.
+            factors: [P,L,B,T] of the state that a step leads to.
+            matrices: [P,B,T,T] that `multiply_blocks` makes of moves and factors; given, so that the gradient has them
+                too, and no gradient passes through them.
+        """
+        logs = self.zeros_like(vector[:, 0])
+        while matrices.shape[0] > 1:
+            left, right = self.pairs(matrices)
+            matrices, log = self.normalise(ops.bmm(left, right), (2, 3))
+            logs = logs + log.sum((0, 2, 3))
+        total = ops.bmm(vector.expand_dims(1), matrices[0])  # [B,1,T]
+        return logs + ops.log(total[:, 0, -1])
+
+    def multiply_blocks(self, moves: Tensor, factors: Tensor) -> tuple[Tensor, Tensor]:
+        """Product of the steps of each block, [P,B,T,T], times exp of the logarithms [B]."""
+        first, *others = ops.unstack(factors.expand_dims(3), 1)  # [P,B,1,T]
+        product = moves * first  # [P,B,T,T]
+        logs = self.zeros_like(factors[0, 0, :, 0])  # [B]
+        for factor in others:
+            scale = product.max((2, 3), keepdims=True)  # [P,B,1,1]
+            logs = logs + ops.log(scale).sum((0, 2, 3))
+            longer = ops.matmul(product.reshape((-1, product.shape[3])), moves).reshape(product.shape)
+            product = longer * (factor / scale)
+        return product, logs
+
+    def pairs(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """The even and the odd rows."""
+        left, right = ops.unstack(rows.reshape((-1, 2, *rows.shape[1:])), 1)
+        return left, right
+
+    def alternate(self, even: Tensor, odd: Tensor) -> Tensor:
+        """The rows of both by turns."""
+        return ops.stack((even, odd), 1).reshape((-1, *even.shape[1:]))
+
+    def normalise(self, x: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """x divided by its sum over the axes, and the logarithm of that."""
+        total = x.sum(axes, keepdims=True)
+        return x / total, ops.log(total)
+
+    def bprop(self, vector: Tensor, moves: Tensor, factors: Tensor, matrices: Tensor, out: Tensor,
+              dout: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the gradients of the arguments."""
+        forward, after, from_first = self.around_blocks(vector, matrices)  # [P,B,T], [P,B,T], [B,T]
+        vector_gradient = dout.expand_dims(1) * from_first / (vector * from_first).sum(1, keepdims=True)
+
+        parts = ops.unstack(factors, 1)
+        arrived, reached = (), ()  # sums up to the states before a step, and after it without its factor, [P,B,T]
+        for part in parts:
+            arrived += (forward,)
+            moved = ops.matmul(forward, moves)
+            reached += (moved,)
+            forward, _ = self.normalise(moved * part, (2,))
+        weight = dout.reshape((1, -1, 1))  # [1,B,1]
+        gradients, leaving = (), ()
+        for step in range(len(parts) - 1, -1, -1):
+            both = parts[step] * after
+            share = weight / (reached[step] * both).sum(2, keepdims=True)
+            gradients = (reached[step] * after * share,) + gradients
+            leaving = (both * share,) + leaving
+            after, _ = self.normalise(ops.matmul(both, moves.T), (2,))
+        states = moves.shape[0]
+        moves_gradient = self.transposed_product(ops.stack(arrived).reshape((-1, states)),
+                                                 ops.stack(leaving).reshape((-1, states)))
+        return vector_gradient, moves_gradient, ops.stack(gradients, 1), self.zeros_like(matrices)
+
+    def around_blocks(self, vector: Tensor, matrices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Sums up to a factor: to the beginning of each block and from its end [P,B,T], and from the first token [B,T].
+
+        The products of pairs, pairs of pairs, … are gone through from the longest to the shortest: what comes before a
+        pair comes before its first half, and with that half before the second.
+        """
+        levels = ()
+        while matrices.shape[0] > 1:
+            left, right = self.pairs(matrices)
+            levels = ((left, right),) + levels
+            matrices, _ = self.normalise(ops.bmm(left, right), (2, 3))
+        before = vector.expand_dims(0)  # [1,B,T]
+        after = self.zeros_like(before) + self.last_state
+        from_first = ops.bmm(matrices, after.expand_dims(3)).squeeze(3)[0]
+        for left, right in levels:
+            longer, _ = self.normalise(ops.bmm(before.expand_dims(2), left).squeeze(2), (2,))
+            before = self.alternate(before, longer)
+            longer, _ = self.normalise(ops.bmm(right, after.expand_dims(3)).squeeze(3), (2,))
+            after = self.alternate(longer, after)
+        return before, after, from_first
+
+
+def put_row(rows: Tensor, number: Tensor, row: Tensor) -> Tensor:
+    """Replace rows[number]."""
+    return ops.tensor_scatter_update(rows, number.reshape((1, 1)), row.expand_dims(0))
 
 
 class CRF(nn.Cell):
@@ -36,6 +149,7 @@ class CRF(nn.Cell):
         transitions[:, self.stop] = IMPOSSIBLE
         self.transitions = Parameter(Tensor(transitions), name="transitions")
         self.ended = Tensor(np.eye(num_tags + 1, dtype=np.float32)[num_tags:])  # [1,K+1]
+        self.log_of_sum = LogOfPathSum(num_tags + 1)
 
     def construct(self, emissions: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
         """Mean over the batch of the negative log likelihood of the labels.
@@ -70,14 +184,27 @@ class CRF(nn.Cell):
         last, log_last = self._exp(self.transitions[self.stop, :K], (0,))  # [K]
         factors, log_factors = self._exp(emissions[:, :, :K], (2,))  # [B,S,K], [B,S,1]
 
-        vector = ops.concat((first * factors[:, 0], ops.zeros_like(mask[:, :1])), 1).expand_dims(1)  # [B,1,K+1]
+        vector = ops.concat((first * factors[:, 0], ops.zeros_like(mask[:, :1])), 1)  # [B,K+1]
         moves = ops.concat((ops.concat((moves, last.expand_dims(1)), 1), self.ended), 0)  # [K+1,K+1]
-        is_token = mask[:, 1:].expand_dims(2)  # [B,S-1,1]
-        factors = ops.concat((factors[:, 1:] * is_token, 1.0 - is_token), 2)  # [B,S-1,K+1]
         logs = (log_factors.squeeze(2) * mask).sum(1) + log_move * (mask.sum(1) - 1) + log_first + log_last  # [B]
-        matrices, block_logs = self._blocks(moves, factors)  # [B,P,K+1,K+1]
-        vector, tree_logs = self._chain(vector, matrices)
-        return logs + block_logs + tree_logs + ops.log(vector[:, 0, K])
+        blocks = self._in_blocks(factors[:, 1:], mask[:, 1:].expand_dims(2))
+        matrices, block_logs = self.log_of_sum.multiply_blocks(ops.stop_gradient(moves), ops.stop_gradient(blocks))
+        return logs + block_logs + self.log_of_sum(vector, moves, blocks, matrices)
+
+    def _in_blocks(self, factors: Tensor, is_token: Tensor) -> Tensor:
+        """Factors [P,L,B,K+1] of all states from those of the tags [B,S-1,K]; is_token is float32 [B,S-1,1].
+
+        At padding, and in at least one step that is added, all sequences end. P is a power of two.
+        """
+        batch, steps, _ = factors.shape
+        count = 1
+        while 2 * count * SHORTEST_BLOCK <= steps + 1:
+            count = 2 * count
+        length = steps // count + 1
+        factors = ops.concat((factors * is_token, 1.0 - is_token), 2)  # [B,S-1,K+1]
+        added = ops.zeros((batch, count * length - steps, self.num_tags + 1), ms.float32) + self.ended
+        factors = ops.concat((factors, added), 1).transpose(1, 0, 2)
+        return factors.reshape((count, length, batch, self.num_tags + 1))
 
     def _exp(self, scores: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """exp(scores - m) and m, the largest score along the axes.
@@ -86,53 +213,6 @@ class CRF(nn.Cell):
         """
         largest = ops.stop_gradient(scores.max(axes, keepdims=len(axes) == 1 and scores.ndim > 1))
         return ops.exp(scores - largest), largest
-
-    def _blocks(self, moves: Tensor, factors: Tensor) -> tuple[Tensor, Tensor]:
-        """Product of the steps of each block, [B,P,K+1,K+1], times exp of the logarithms [B].
-
-        Args:
-            moves: [K+1,K+1], from state to state.
-            factors: [B,steps,K+1] of the state that a step leads to; steps in which all end are added.
-        """
-        batch, steps, states = factors.shape
-        added = BLOCK - steps % BLOCK  # at least one
-        ends = ops.tile(self.ended.reshape((1, 1, states)), (batch, added, 1))
-        factors = ops.concat((factors, ends), 1).reshape((batch, -1, BLOCK, 1, states))
-        # One unstack has one gradient, where slices would have one of full size each.
-        factors = ops.unstack(factors, 2)  # L times [B,P,1,K+1]
-        product = moves * factors[0]  # [B,P,K+1,K+1]
-        logs = ops.zeros((batch,), ms.float32)
-        for step in range(1, BLOCK):
-            scale = self._largest(product)  # [B,P,1,1]
-            logs = logs + ops.log(scale).sum((1, 2, 3))
-            longer = ops.matmul(product.reshape((-1, states)), moves).reshape(product.shape)
-            product = longer * (factors[step] / scale)
-        return product, logs
-
-    def _chain(self, vector: Tensor, matrices: Tensor) -> tuple[Tensor, Tensor]:
-        """vector [B,1,K+1] times all matrices [B,P,K+1,K+1], divided by exp of the logarithms [B]."""
-        logs = ops.zeros((vector.shape[0],), ms.float32)
-        count = matrices.shape[1]
-        while count > 0:
-            scale = self._largest(matrices)  # [B,P,1,1]
-            logs = logs + ops.log(scale).sum((1, 2, 3))
-            matrices = matrices / scale
-            if count % 2:
-                vector = ops.bmm(vector, matrices[:, 0])
-                scale = self._largest(vector)  # [B,1,1]
-                logs = logs + ops.log(scale).sum((1, 2))
-                vector = vector / scale
-                matrices = matrices[:, 1:]
-            count = count // 2
-            if count:
-                pairs = matrices.reshape((-1, count, 2, *matrices.shape[2:]))
-                left, right = ops.unstack(pairs, 2)
-                matrices = ops.bmm(left, right)
-        return vector, logs
-
-    def _largest(self, x: Tensor) -> Tensor:
-        """Largest number of each matrix [...,1,1]; a scale, which no gradient has to pass through."""
-        return ops.stop_gradient(x.max((-2, -1), keepdims=True))
 
     def decode(self, emissions: Tensor, mask: Tensor) -> Tensor:
         """The best tag sequences (Viterbi 1967), int32 [B,S], 0 at padding.
@@ -154,16 +234,12 @@ class CRF(nn.Cell):
             candidates = scores.expand_dims(1) + moves  # [B,K,K]
             best, before = ops.max(candidates, axis=2)
             scores = ops.where(is_token[step], best + steps[step], scores)
-            pointers = self._put(pointers, step, ops.where(is_token[step], before.astype(ms.int32), stay))
+            pointers = put_row(pointers, step, ops.where(is_token[step], before.astype(ms.int32), stay))
             step = step + 1
         tags = (scores + self.transitions[self.stop, :K]).argmax(1).astype(ms.int32)  # [B]
         path = ops.zeros_like(mask).transpose(1, 0)  # [S,B]
         while step > 0:
             step = step - 1
-            path = self._put(path, step, tags)
+            path = put_row(path, step, tags)
             tags = ops.gather_elements(pointers[step], 1, tags.expand_dims(1)).squeeze(1)
         return path.transpose(1, 0) * mask
-
-    def _put(self, rows: Tensor, number: Tensor, row: Tensor) -> Tensor:
-        """The rows with one of them replaced."""
-        return ops.tensor_scatter_update(rows, number.reshape((1, 1)), row.expand_dims(0))
