@@ -60,7 +60,7 @@ def parse_arguments(argv: list[str] | None) -> tuple[argparse.Namespace, list[st
 def all_items(arguments: argparse.Namespace, fields: tuple[str, ...]) -> Iterator[dict]:
     """The texts of the command line, then those of the file."""
     for text in arguments.text:
-        yield dict(zip(fields, text.split("\t"), strict=False))
+        yield dict(zip(fields, text.split("\t", len(fields) - 1), strict=False))
     if arguments.input_file:
         yield from read_items(arguments.input_file, fields)
 

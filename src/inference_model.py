@@ -51,6 +51,9 @@ class MindirNetwork:
                             f"configuration and the model of one task")
         try:
             self.graph = nn.GraphCell(ms.load(str(path)))
+            shape = self.about["input_shape"]
+            # Without this every batch size has a graph of its own, and a second one fails where a CRF's loop is in it.
+            self.graph.set_inputs(*[Tensor(shape=shape, dtype=ms.int32)] * len(self.about["inputs"]))
         except Exception as error:  # damaged bytes lead to errors of any kind
             raise UserError(f"--model: cannot read {path}: damaged, cut off, or not a MINDIR model; export it anew"
                             ) from error

@@ -134,7 +134,7 @@ def _json_item(path: str, number: int, line: str) -> dict:
 
 
 def _plain_item(path: str, number: int, line: str, fields: Sequence[str]) -> dict:
-    parts = line.split("\t")
+    parts = line.split("\t") if len(fields) > 1 else [line]
     if len(parts) > len(fields):
         raise UserError(f"{path}, line {number}: {len(parts)} fields between tabs, expected at most {len(fields)} "
                         f"({', '.join(fields)})")

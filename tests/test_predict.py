@@ -118,6 +118,7 @@ def test_lines_of_the_wrong_kind_are_named(tmp_path):
     with pytest.raises(UserError, match=r"in.txt, line 2: found 'b', expected a JSON object"):
         list(read_items(str(path), ("text",)))
     path.write_text("a\nb\tc\td\n", encoding="utf-8")
+    assert list(read_items(str(path), ("text",))) == [{"text": "a"}, {"text": "b\tc\td"}]  # no pairs there
     with pytest.raises(UserError, match=r"in.txt, line 2: 3 fields between tabs, expected at most 2 \(text, pair\)"):
         list(read_items(str(path), ("text", "pair")))
 
