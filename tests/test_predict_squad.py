@@ -73,5 +73,21 @@ def test_exported_network_gives_the_same_logits_for_any_batch(model, predictor, 
     segments = np.broadcast_to(np.arange(SEQ_LENGTH) > 8, ids.shape).astype(np.int32)
     for rows in (slice(0, 3), slice(1, 2)):
         inputs = [Tensor(np.ascontiguousarray(values[rows])) for values in (ids, np.ones_like(ids), segments)]
-        for ours, theirs in zip(predictor.network(*inputs), graph(*inputs), strict=True):
+        for ours, theirs in zip(predictor.model.network(*inputs), graph(*inputs), strict=True):
             np.testing.assert_allclose(theirs.asnumpy(), ours.asnumpy(), atol=1e-6)
+
+
+def test_exported_models_give_the_same_answers(model, tmp_path):
+    items = [{"question": "Which ship?", "context": "The ship is blue. " * count} for count in (1, 9)]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items), encoding="utf-8")
+    files = ["--input_file", str(tmp_path / "in.jsonl"), "--output_file", str(tmp_path / "out.jsonl")]
+
+    def answers(*options):
+        predict.main([*model, *files, *options])
+        found = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+        return [(item["answer"], item["start"], pytest.approx(item["score"], abs=1e-4)) for item in found]
+
+    wanted = answers()
+    for name, options in (("bert.mindir", []), ("bert.onnx", ["--file_format", "ONNX"])):
+        export.main([*model, "--export_ckpt_file", model[-1], "--export_file_name", str(tmp_path / name), *options])
+        assert answers("--model", str(tmp_path / name)) == wanted

@@ -101,6 +101,23 @@ def test_new_sentences_of_any_length(data, trained, tmp_path):
     assert right / total > 0.8
 
 
+def test_exported_models_find_the_same_entities(data, trained, tmp_path):
+    config = ["--config_path", str(trained[0] / "ner_config.yaml")]
+    generator, pieces = random.Random(3), 2
+    texts = [part for _ in range(4) for part in ("--text", toy_sentence(generator, pieces)["text"])]
+    predict.main([*config, "--load_finetune_checkpoint_path", str(trained[0]), *texts,
+                  "--output_file", str(tmp_path / "wanted.jsonl")])
+    for name, options in (("bert.mindir", ["--export_batch_size", "0"]), ("bert.onnx", ["--file_format", "ONNX"])):
+        export.main([*config, "--export_ckpt_file", str(trained[0]), "--export_file_name", str(tmp_path / name),
+                     *options])
+        predict.main([*config, "--model", str(tmp_path / name), *texts, "--eval_batch_size", "3",
+                      "--output_file", str(tmp_path / "found.jsonl")])
+        assert read_lines(tmp_path / "found.jsonl") == read_lines(tmp_path / "wanted.jsonl")
+    predict.main([*config, "--model", str(tmp_path / "bert.mindir"), *texts[:2],  # another batch size in this process
+                  "--output_file", str(tmp_path / "found.jsonl")])
+    assert read_lines(tmp_path / "found.jsonl") == read_lines(tmp_path / "wanted.jsonl")[:1]
+
+
 def test_the_exported_model_gives_the_same_tags_for_any_batch(data, trained, tmp_path):
     export.main(["--config_path", str(trained[0] / "ner_config.yaml"), "--export_ckpt_file", str(trained[0]),
                  "--export_file_name", str(tmp_path / "bert_ner"), "--export_batch_size", "0"])
