@@ -9,8 +9,26 @@ from mindspore import nn
 
 from src.bert_model import BertConfig
 from src.dataset import EvaluationBatches, Limit
+from src.errors import UserError
 from src.model_utils.config import Config
 from src.record_readers import Records, open_records
+from src.tokenization import FullTokenizer
+
+
+def finetune_tokenizer(config: Config, bert_config: BertConfig, origin: str = "that the records were made with"
+                       ) -> FullTokenizer:
+    """The tokenizer of `vocab_file_path`; `origin` tells the user which file that is.
+
+    Raises:
+        UserError: the option is not set, or the vocabulary is larger than the network's.
+    """
+    if not config.vocab_file_path:
+        raise UserError(f"vocab_file_path is not set; give the vocab.txt {origin}")
+    tokenizer = FullTokenizer(config.vocab_file_path, config.do_lower_case == "true")
+    if len(tokenizer.vocab) > bert_config.vocab_size:
+        raise UserError(f"vocab_file_path: {config.vocab_file_path} has {len(tokenizer.vocab)} tokens, but vocab_size "
+                        f"is {bert_config.vocab_size}; give the vocabulary that the network was trained with")
+    return tokenizer
 
 
 class Evaluation(NamedTuple):

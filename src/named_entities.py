@@ -16,14 +16,14 @@ from src.dataset import EvaluationBatches, Limit
 from src.entity_scores import entity_counts, entity_lines, entity_results, token_scores
 from src.errors import UserError
 from src.files import write_json_lines
-from src.finetune_task import Evaluation, FinetuneTask
+from src.finetune_task import Evaluation, FinetuneTask, finetune_tokenizer
 from src.model_utils.config import Config
 from src.ner_corpora import read_cluener
 from src.ner_labels import LabelScheme, Span
 from src.ner_text import NerEncoder, SentenceTokenizer
 from src.ner_windows import SentenceWindows
 from src.record_readers import SEQUENCE_COLUMNS, Records
-from src.tokenization import FullTokenizer, Vocabulary
+from src.tokenization import Vocabulary
 
 LABEL_FILE = "label_file"  # what the generators write beside the records
 
@@ -172,13 +172,7 @@ def text_tokenizer(config: Config, bert_config: BertConfig) -> SentenceTokenizer
     Raises:
         UserError: the vocabulary is missing or larger than the network's.
     """
-    if not config.vocab_file_path:
-        raise UserError("vocab_file_path is not set; give the vocab.txt that the records were made with")
-    tokenizer = FullTokenizer(config.vocab_file_path, config.do_lower_case == "true")
-    if len(tokenizer.vocab) > bert_config.vocab_size:
-        raise UserError(f"vocab_file_path: {config.vocab_file_path} has {len(tokenizer.vocab)} tokens, but vocab_size "
-                        f"is {bert_config.vocab_size}; give the vocabulary that the network was trained with")
-    return SentenceTokenizer(tokenizer, config.text_unit)
+    return SentenceTokenizer(finetune_tokenizer(config, bert_config), config.text_unit)
 
 
 def tagger(config: Config, bert_config: BertConfig, labels: LabelScheme) -> BertNERTagger:

@@ -8,12 +8,12 @@ from mindspore import Tensor
 
 from src.classification import ClassifierWithPrefix, describe, read_labels
 from src.errors import UserError
+from src.finetune_task import finetune_tokenizer
 from src.finetuning import finetune_bert_config
 from src.generate_mindrecord.classification_records import encode_texts
 from src.inference_model import open_model
 from src.model_utils.config import Config
-from src.prediction import batches_by_length, required
-from src.tokenization import FullTokenizer
+from src.prediction import batches_by_length
 
 
 class ClassifierPredictor:
@@ -26,12 +26,8 @@ class ClassifierPredictor:
 
     def __init__(self, config: Config, model: Path | None = None) -> None:
         """Load the network of `load_finetune_checkpoint_path`, or `model`, the vocabulary and the classes' names."""
-        vocab_file = required(config, "vocab_file_path", "the vocab.txt that the records were made with")
-        self.tokenizer = FullTokenizer(vocab_file, config.do_lower_case == "true")
         self.bert_config = finetune_bert_config(config, config.device_target)
-        if len(self.tokenizer.vocab) > self.bert_config.vocab_size:
-            raise UserError(f"vocab_file_path: {vocab_file} has {len(self.tokenizer.vocab)} tokens, but vocab_size is "
-                            f"{self.bert_config.vocab_size}; give the vocabulary that the network was trained with")
+        self.tokenizer = finetune_tokenizer(config, self.bert_config)
         self.labels = read_labels(config.label_file_path, config.num_class) if config.label_file_path else None
         self.batch_size = config.eval_batch_size
         self.num_class = config.num_class

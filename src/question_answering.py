@@ -16,7 +16,7 @@ from src.dataset import EvaluationBatches, Limit
 from src.errors import UserError
 from src.files import atomic_write
 from src.finetune_eval_model import BertSquadModel
-from src.finetune_task import Evaluation, FinetuneTask
+from src.finetune_task import Evaluation, FinetuneTask, finetune_tokenizer
 from src.model_utils.config import Config
 from src.record_readers import SEQUENCE_COLUMNS, Records
 from src.squad_evaluation import (
@@ -181,13 +181,7 @@ def squad_tokenizer(config: Config, bert_config: BertConfig) -> FullTokenizer:
     Raises:
         UserError: the option is not set, or the vocabulary is larger than the network's.
     """
-    if not config.vocab_file_path:
-        raise UserError("vocab_file_path is not set; give the vocab.txt of the pre-trained checkpoint")
-    tokenizer = FullTokenizer(config.vocab_file_path, config.do_lower_case == "true")
-    if len(tokenizer.vocab) > bert_config.vocab_size:
-        raise UserError(f"vocab_file_path: {config.vocab_file_path} has {len(tokenizer.vocab)} tokens, but vocab_size "
-                        f"is {bert_config.vocab_size}; give the vocabulary that the network was trained with")
-    return tokenizer
+    return finetune_tokenizer(config, bert_config, "of the pre-trained checkpoint")
 
 
 def write_predictions(path: Path, answers: Mapping[str, QuestionAnswers], version_2: bool) -> None:

@@ -20,6 +20,7 @@ from src.exchange.model import (
     check_exportable,
     complete,
     give_weights,
+    read_json,
     read_sizes,
     take_weights,
     unused_parameters,
@@ -27,6 +28,7 @@ from src.exchange.model import (
 from src.exchange.names import parameter_names
 
 WEIGHTS, INDEX, PICKLE, CONFIG = "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "config.json"
+ORIGIN = "expected a directory that save_pretrained of transformers wrote"
 EPSILON = 1e-12  # of the layer norms here
 
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2",
@@ -56,7 +58,7 @@ def read(directory: Path, task: str | None, report: Report) -> Model:
     Raises:
         UserError: something is missing, damaged, or cannot be expressed here.
     """
-    config = _read_json(directory / CONFIG)
+    config = read_json(directory / CONFIG, ORIGIN)
     base = _check_network(config, directory / CONFIG)
     sizes = _sizes(config, base, directory / CONFIG, report)
     values = _standard_names(_read_tensors(directory, report), base, directory)
@@ -173,7 +175,7 @@ def _lower_case(directory: Path, report: Report) -> bool | None:
     path = directory / "tokenizer_config.json"
     if not path.is_file():
         return None
-    tokenizer = _read_json(path)
+    tokenizer = read_json(path, ORIGIN)
     lower = tokenizer.get("do_lower_case")
     if tokenizer.get("strip_accents") not in (None, lower):
         report.note(f"strip_accents {tokenizer['strip_accents']} is not taken over: here accents go with do_lower_case")
@@ -188,7 +190,7 @@ def _read_tensors(directory: Path, report: Report) -> dict[str, np.ndarray]:
     if (directory / WEIGHTS).is_file():
         return read_safetensors(directory / WEIGHTS)
     if (directory / INDEX).is_file():
-        files = sorted(set(_read_json(directory / INDEX).get("weight_map", {}).values()))
+        files = sorted(set(read_json(directory / INDEX, ORIGIN).get("weight_map", {}).values()))
         return {name: value for file in files for name, value in read_safetensors(directory / file).items()}
     if (directory / PICKLE).is_file():
         return _read_pickle(directory / PICKLE, report)
@@ -233,19 +235,6 @@ def _read_pickle(path: Path, report: Report) -> dict[str, np.ndarray]:
                         f"model as {WEIGHTS} with save_pretrained") from error
     report.note(f"{PICKLE} was read by PyTorch with weights_only=True")
     return {name: (value.float() if value.is_floating_point() else value).numpy() for name, value in values.items()}
-
-
-def _read_json(path: Path) -> dict:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}; expected a directory that save_pretrained of "
-                        f"transformers wrote") from error
-    except ValueError as error:
-        raise UserError(f"{path} is no JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: expected a JSON object")
-    return content
 
 
 # ---------------------------------------------------------------- writing

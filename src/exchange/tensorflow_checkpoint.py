@@ -22,6 +22,7 @@ from src.exchange.model import (
     complete,
     give_weights,
     is_optimizer_state,
+    read_json,
     read_sizes,
     take_weights,
     unused_parameters,
@@ -67,7 +68,7 @@ def read(prefix: Path, task: str | None, report: Report) -> Model:
     """
     values = _read_variables(prefix)
     config_file = prefix.with_name(CONFIG)
-    config = _read_config(config_file)
+    config = read_json(config_file, "the configuration of Google's BERT lies beside its checkpoint")
     sizes = _sizes(config, config_file, has_positions="bert/embeddings/position_embeddings" in values)
     report.add(f"keys of {CONFIG} without a counterpart", sorted(set(config) - _KNOWN_KEYS))
     task = task or _task(values)
@@ -114,19 +115,6 @@ def write(model: Model, directory: Path, report: Report) -> int:
     if model.labels:
         report.note(f"names of the classes have no place in {CONFIG}: {', '.join(model.labels)}")
     return len(values)
-
-
-def _read_config(path: Path) -> dict:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}; the configuration of Google's BERT lies beside its "
-                        f"checkpoint") from error
-    except ValueError as error:
-        raise UserError(f"{path} is no JSON: {error}") from error
-    if not isinstance(config, dict):
-        raise UserError(f"{path}: expected a JSON object")
-    return config
 
 
 def _sizes(config: dict, source: Path, has_positions: bool) -> dict:
