@@ -8,14 +8,15 @@ from src.errors import run_script
 from src.exporting import export_model
 from src.model_utils.config import load_task_config
 from src.model_utils.device_adapter import set_up_device
+from src.model_utils.moxing_adapter import cloud_storage
 
 
 def main(argv: list[str] | None = None) -> None:
     """Export the checkpoint and say where the model is."""
-    config = load_task_config("Export a fine-tuned or pre-trained network.", argv)
-    device = set_up_device(config)
-    path = export_model(config, device.target)
-    print(f"exported {config.export_ckpt_file} as {path}", flush=True)
+    with cloud_storage(load_task_config("Export a fine-tuned or pre-trained network.", argv)) as config:
+        device = set_up_device(config)
+        path = export_model(config, device.target)
+        print(f"exported {config.export_ckpt_file} as {path}", flush=True)
 
 
 if __name__ == "__main__":

@@ -6,14 +6,20 @@
 from src.bert_for_pre_training import BertPretrainEval
 from src.checkpoint import load_weights
 from src.errors import UserError, run_script
-from src.model_utils.config import load_config
+from src.model_utils.config import Config, load_config
 from src.model_utils.device_adapter import set_up_device
+from src.model_utils.moxing_adapter import cloud_storage
 from src.pretraining import bert_config_of, evaluate, evaluation_batches
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
-    """Read the configuration, evaluate, print the scores and return them."""
-    config = load_config("Evaluate a pre-trained BERT or NEZHA.", "pretrain_config.yaml", argv)
+    """Read the configuration and evaluate; return the scores."""
+    with cloud_storage(load_config("Evaluate a pre-trained BERT or NEZHA.", "pretrain_config.yaml", argv)) as config:
+        return evaluate_checkpoint(config)
+
+
+def evaluate_checkpoint(config: Config) -> dict[str, float]:
+    """Evaluate `eval_ckpt` on eval_data_dir, print the scores and return them."""
     if not config.eval_ckpt:
         raise UserError("eval_ckpt is not set; give the checkpoint to evaluate, --eval_ckpt /path/checkpoint.ckpt")
     device = set_up_device(config)

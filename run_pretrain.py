@@ -17,6 +17,7 @@ from src.files import make_output_dir
 from src.metrics_file import LossPlot, MetricsFile
 from src.model_utils.config import Config, load_config, select_network
 from src.model_utils.device_adapter import DeviceInfo, set_up_device
+from src.model_utils.moxing_adapter import cloud_storage
 from src.optimizer import create_optimizer
 from src.pretraining import TrainingEvaluation, bert_config_of, limits_of, open_pretrain_records
 from src.record_readers import Records
@@ -25,8 +26,13 @@ from src.training import configured_step, starting_step, train
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Read the configuration and train."""
+    with cloud_storage(load_config("Pre-train BERT or BERT-NEZHA.", "pretrain_config.yaml", argv)) as config:
+        pretrain(config)
+
+
+def pretrain(config: Config) -> None:
     """Build data, network and optimizer from the configuration, then train."""
-    config = load_config("Pre-train BERT or BERT-NEZHA.", "pretrain_config.yaml", argv)
     device = set_up_device(config)
     bert_config = bert_config_of(config, device.target)
     records = open_pretrain_records(config, bert_config, "data_dir")

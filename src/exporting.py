@@ -174,7 +174,7 @@ def _description(exported: Exported, config: Config, shapes: dict[str, tuple[int
 def portable_values(config: Config) -> dict:
     """What a configuration says of network and evaluation, without the names of files, which another place has not."""
     return {key: value for key, value in config.to_dict().items()
-            if not key.endswith(("_path", "_file", "_file_name", "_dir")) and key != "optimizer_cfg"}
+            if not key.endswith(("_path", "_file", "_file_name", "_dir", "_url")) and key != "optimizer_cfg"}
 
 
 def _weights(network: nn.Cell) -> dict[str, np.ndarray]:

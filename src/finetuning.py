@@ -23,6 +23,7 @@ from src.finetune_task import FinetuneTask
 from src.metrics_file import LossPlot, MetricsFile
 from src.model_utils.config import Config, load_config
 from src.model_utils.device_adapter import DeviceInfo, resolve_compute_type, set_up_device
+from src.model_utils.moxing_adapter import cloud_storage
 from src.optimizer import Optimizer, create_optimizer
 from src.record_readers import Records
 from src.train_step import TrainStep
@@ -50,11 +51,11 @@ def run_finetuning(description: str, default_yaml: str, task_type: type[Finetune
     Raises:
         UserError: something in the configuration, the records or the checkpoint does not fit.
     """
-    config = load_config(description, default_yaml, argv)
-    _check_what_to_do(config, task_type)
-    device = set_up_device(config)
-    task = task_type(config, finetune_bert_config(config, device.target))
-    return finetune(task, device) if config.do_train == "true" else evaluate_checkpoint(task)
+    with cloud_storage(load_config(description, default_yaml, argv)) as config:
+        _check_what_to_do(config, task_type)
+        device = set_up_device(config)
+        task = task_type(config, finetune_bert_config(config, device.target))
+        return finetune(task, device) if config.do_train == "true" else evaluate_checkpoint(task)
 
 
 def _check_what_to_do(config: Config, task_type: type[FinetuneTask]) -> None:
@@ -120,6 +121,8 @@ def report_evaluation(task: FinetuneTask, network: Callable, batches: Evaluation
     print("\n".join(evaluation.lines), flush=True)
     if evaluation.write_predictions and (task.config.predictions_file or task.always_writes_predictions):
         path = Path(task.config.predictions_file or task.predictions_name)
+        if path.is_dir():
+            path /= task.predictions_name
         make_output_dir(path.parent, "predictions_file")
         evaluation.write_predictions(path)
     return evaluation.results

@@ -87,6 +87,10 @@ class Config(Mapping):
         """Return the values as plain dictionaries, fit for YAML or JSON."""
         return {key: value.to_dict() if isinstance(value, Config) else value for key, value in self._fields.items()}
 
+    def replaced(self, values: Mapping[str, Any]) -> "Config":
+        """Return a configuration with other values for some keys."""
+        return Config(self._fields | values, self._given)
+
     def was_given(self, key: str) -> bool:
         """Tell whether `key` (dotted when it is in a group) was given on the command line or in the ini file."""
         return key in self._given
@@ -270,8 +274,11 @@ def _read_ini(path: Path) -> dict[str, str]:
 
 
 def _find_file(option: str, given: str) -> Path:
-    """Resolve a path from the current directory, or else from this file's, as `../../pretrain_config.yaml` is meant."""
-    for candidate in (Path(given), HERE / given):
+    """Resolve a path from the current directory, else from this file's, as `../../pretrain_config.yaml` is meant.
+
+    A start by something other than a shell, such as ModelArts, has any current directory: then from the repository.
+    """
+    for candidate in (Path(given), HERE / given, REPOSITORY / given):
         if candidate.is_file():
             return candidate
     raise UserError(f"{option} {given}: no such file, neither from {Path.cwd()} nor from {HERE}")

@@ -11,8 +11,8 @@ def get_device_id(default: int = 0) -> int:
 
 
 def get_device_num() -> int:
-    """Return the number of processes that the launcher started (RANK_SIZE), 1 without a launcher."""
-    return _whole_number("RANK_SIZE", 1)
+    """Return how many processes the launcher started (RANK_SIZE, or else DEVICE_NUM), 1 without a launcher."""
+    return _whole_number("RANK_SIZE", _whole_number("DEVICE_NUM", 1))
 
 
 def get_rank_id() -> int:
