@@ -111,9 +111,10 @@ def test_a_stopped_job_uploads_too(cloud):
 
 
 def test_an_upload_that_fails(cloud, capsys):
-    with pytest.raises(UserError, match="^train_url: cannot copy .*/train to s3://forbidden/x: 403 Forbidden: [^\n]*$"):
-        with cloud_storage(cloud.config(train_url="s3://forbidden/x")) as config:
-            write_result(config)
+    message = "^train_url: cannot copy .*/train to s3://forbidden/x: 403 Forbidden: [^\n]*$"
+    with (pytest.raises(UserError, match=message),
+          cloud_storage(cloud.config(train_url="s3://forbidden/x")) as config):
+        write_result(config)
     # The error of the run itself is not hidden by that of the upload.
     with pytest.raises(ValueError, match="broken"), cloud_storage(cloud.config(train_url="s3://forbidden/x")) as config:
         write_result(config)
@@ -172,9 +173,9 @@ def test_a_checkpoint_is_looked_for_in_the_code_directory_too(cloud, capsys):
 
 @pytest.mark.parametrize("path", ["../elsewhere", "/elsewhere"])
 def test_results_elsewhere_would_be_lost(cloud, path):
-    with pytest.raises(UserError, match=f"save_finetune_checkpoint_path: {path} is not in output_path"):
-        with cloud_storage(cloud.config(save_finetune_checkpoint_path=path)):
-            pytest.fail("the run began")
+    with (pytest.raises(UserError, match=f"save_finetune_checkpoint_path: {path} is not in output_path"),
+          cloud_storage(cloud.config(save_finetune_checkpoint_path=path))):
+        pytest.fail("the run began")
 
 
 # ---------------------------------------------------------------- mistakes

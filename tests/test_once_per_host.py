@@ -88,9 +88,9 @@ def test_a_later_run_acts_anew(tmp_path):
 
 def test_two_runs_that_want_different_things_in_one_place(tmp_path):
     with once_per_host(tmp_path, "copy a to b", lambda: None):
-        with pytest.raises(UserError, match="another run on this machine is at work here: copy a to b"):
-            with once_per_host(tmp_path, "copy c to b", lambda: None):
-                pass
+        with (pytest.raises(UserError, match="another run on this machine is at work here: copy a to b"),
+              once_per_host(tmp_path, "copy c to b", lambda: None)):
+            pass
         with once_per_host(tmp_path, "copy a to b", pytest.fail):
             pass
 
@@ -98,7 +98,8 @@ def test_two_runs_that_want_different_things_in_one_place(tmp_path):
 def test_nobody_waits_for_a_process_that_was_killed(tmp_path):
     code = (f"import sys, time; sys.path.insert(0, {str(REPOSITORY)!r})\n"
             "from pathlib import Path; from src.model_utils.once_per_host import once_per_host\n"
-            "with once_per_host(Path(sys.argv[1]), 'copy', lambda: (print('at work', flush=True), time.sleep(60))): pass")
+            "work = lambda: (print('at work', flush=True), time.sleep(60))\n"
+            "with once_per_host(Path(sys.argv[1]), 'copy', work): pass")
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "at work\n"
     done = []
