@@ -22,7 +22,7 @@ from src.model_utils.config import REPOSITORY, load_config
 from src.model_utils.moxing_adapter import cloud_storage
 
 STAND_IN = Path(__file__).parent / "fixtures" / "moxing"
-LAUNCHER = ("DEVICE_ID", "RANK_ID", "RANK_SIZE", "DEVICE_NUM", "RANK_TABLE_FILE")
+LAUNCHER = ("DEVICE_ID", "RANK_ID", "RANK_SIZE", "DEVICE_NUM", "RANK_TABLE_FILE", "OMPI_COMM_WORLD_RANK", "MS_ROLE")
 
 
 class Cloud:
@@ -267,6 +267,13 @@ def test_processes_of_a_host_fail_together(cloud):
         _, errors = rank.communicate(timeout=60)
         assert rank.returncode == 2
         assert "403 Forbidden" in errors and errors.startswith("error: ") and errors.count("\n") == 1
+
+
+def test_the_scheduler_of_msrun_copies_nothing(cloud, monkeypatch):
+    monkeypatch.setenv("MS_ROLE", "MS_SCHED")
+    with cloud_storage(cloud.config()) as config:
+        assert config.train_url
+    assert cloud.log() == []
 
 
 # ---------------------------------------------------------------- a whole run
