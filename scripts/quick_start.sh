@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Install what is needed into .venv and run the whole of pre-training on a small example: bash scripts/quick_start.sh
 
-# shellcheck source=scripts/common.sh
-source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+# shellcheck source=scripts/environment.sh
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 prepare_environment requirements.txt
 cd "$ROOT"
 export GLOG_v="${GLOG_v:-3}"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Fine-tune and evaluate a classifier on an Ascend: bash scripts/run_classifier.sh [DEVICE_ID] [--option value ...]
 
-# Settings of the task. Options on the command line overrule them, so this file may stay as it is.
+# Settings of the task, for the GPU scripts too. Options on the command line overrule them, so this may stay as it is.
 SETTINGS=(
     --do_train true
     --do_eval true
@@ -19,6 +19,6 @@ SETTINGS=(
     --schema_file_path ""
 )
 
-# shellcheck source=scripts/common.sh
-source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-finetune_on_one Ascend run_classifier.py classfier_log.txt "${SETTINGS[@]}" -- "$@"
+# shellcheck source=scripts/launch.sh
+source "$(dirname "${BASH_SOURCE[0]}")/launch.sh"
+"${task_start:-finetune_on_one}" "${task_target:-Ascend}" run_classifier.py classfier_log.txt "$@"

@@ -20,6 +20,6 @@ SETTINGS=(
     --schema_file_path ""
 )
 
-# shellcheck source=scripts/common.sh
-source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-"${squad_start:-finetune_on_one}" "${squad_target:-Ascend}" run_squad.py squad_log.txt "${SETTINGS[@]}" -- "$@"
+# shellcheck source=scripts/launch.sh
+source "$(dirname "${BASH_SOURCE[0]}")/launch.sh"
+"${task_start:-finetune_on_one}" "${task_target:-Ascend}" run_squad.py squad_log.txt "$@"

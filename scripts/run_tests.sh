@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Install what the tests need into .venv, check the style, run the tests: bash scripts/run_tests.sh [pytest options]
 
-# shellcheck source=scripts/common.sh
-source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+# shellcheck source=scripts/environment.sh
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 prepare_environment requirements.txt requirements-tensorflow.txt requirements-dev.txt
 cd "$ROOT"
 export GLOG_v="${GLOG_v:-3}"

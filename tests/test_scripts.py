@@ -10,7 +10,9 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 SCRIPTS = REPOSITORY / "scripts"
 LAUNCHERS = {"run_standalone_pretrain_ascend.sh": "Ascend", "run_standalone_pretrain_for_gpu.sh": "GPU",
-             "run_standalone_pretrain_cpu.sh": "CPU"}
+             "run_standaloned_pretrain_gpu.sh": "GPU", "run_standalone_pretrain_cpu.sh": "CPU"}
+DISTRIBUTED = {"run_distributed_pretrain_ascend.sh": "Ascend", "run_distributed_pretrain_for_gpu.sh": "GPU",
+               "run_distributed_pretrain_gpu.sh": "GPU", "run_distributed_pretrain_cpu.sh": "CPU"}
 
 # Stands for Python: prints its arguments, then does what STUB says.
 STUB = """#!/usr/bin/env bash
@@ -136,7 +138,8 @@ def test_classifier_launchers(run, place, name, target):
     assert done.returncode == 2 and done.stderr.startswith("usage: ") and "[DEVICE_ID]" in done.stderr
 
 
-@pytest.mark.parametrize(("name", "target"), [("run_ner.sh", "Ascend"), ("run_ner_gpu.sh", "GPU")])
+@pytest.mark.parametrize(("name", "target"), [("run_ner.sh", "Ascend"), ("run_ner_gpu.sh", "GPU"),
+                                              ("ner.sh", "Ascend")])
 def test_ner_launchers(run, place, name, target):
     done = run(name, "2", "--use_crf", "true", "--label_file_path", "my data/label_file")
     assert done.returncode == 0, done.stderr
@@ -149,7 +152,8 @@ def test_ner_launchers(run, place, name, target):
     assert given["--use_crf"] == "true" and given["--label_file_path"] == "my data/label_file"
 
 
-@pytest.mark.parametrize(("name", "target"), [("run_squad.sh", "Ascend"), ("run_squad_gpu.sh", "GPU")])
+@pytest.mark.parametrize(("name", "target"), [("run_squad.sh", "Ascend"), ("run_squad_gpu.sh", "GPU"),
+                                              ("squad.sh", "Ascend")])
 def test_squad_launchers(run, place, name, target):
     done = run(name, "1", "--eval_json_path", "my data/dev.json")
     assert done.returncode == 0, done.stderr
@@ -160,25 +164,126 @@ def test_squad_launchers(run, place, name, target):
     assert given["--eval_json_path"] == "my data/dev.json"
 
 
-def test_squad_on_several_devices(run, place):
-    done = run("run_squad_gpu_distribute.sh", "3", "--device_target", "CPU", "--epoch_num", "7", MASTER_PORT="5000")
+# --- several ranks: what the scripts hand to the program that starts them ---
+
+def words_of(log: Path) -> list[str]:
+    return [line[1:-1] for line in log.read_text().splitlines()]
+
+
+def by_option(words: list[str]) -> dict[str, str]:
+    return dict(zip(words[::2], words[1::2], strict=True))  # the last of an option counts
+
+
+@pytest.mark.parametrize(("task", "log"), [("classifier", "classfier_log.txt"), ("ner", "ner_log.txt"),
+                                           ("squad", "squad_log.txt")])
+def test_fine_tuning_on_several_devices(run, place, task, log):
+    done = run(f"run_{task}_gpu_distribute.sh", "3", "--device_target", "CPU", "--epoch_num", "7", MASTER_PORT="5000")
     assert done.returncode == 0, done.stderr
-    words = [line[1:-1] for line in (place / "squad_log.txt").read_text().splitlines()]
-    script = words.index(str(REPOSITORY / "run_squad.py"))
-    launcher = dict(zip(words[2:script:2], words[3:script:2], strict=True))
-    assert words[:2] == ["-m", "mindspore.parallel.cluster.run"]
-    assert launcher == {"--worker_num": "3", "--local_worker_num": "3", "--master_port": "5000", "--join": "True",
-                        "--tail_worker_log": "0", "--log_dir": str(place / "squad_log_ranks")}
-    given = dict(zip(words[script + 1::2], words[script + 2::2], strict=True))  # the last counts
+    words = words_of(place / log)
+    end = words.index("--")
+    assert words[0] == str(SCRIPTS / "start_ranks.py") and words[end + 1] == str(REPOSITORY / f"run_{task}.py")
+    assert by_option(words[1:end]) == {
+        "--log": log, "--processes": "3", "--nodes": "1", "--node_rank": "0", "--master_addr": "127.0.0.1",
+        "--master_port": "5000", "--bind_cores": "false"}
+    given = by_option(words[end + 2:])
     assert (given["--device_target"], given["--distribute"], given["--device_num"]) == ("CPU", "true", "3")
     assert given["--epoch_num"] == "7" and given["--do_eval"] == "true"
 
 
 @pytest.mark.parametrize("arguments", [[], ["0"], ["--epoch_num", "2"], ["2", "3"]])
-def test_squad_on_several_devices_needs_their_number(run, arguments):
+def test_fine_tuning_on_several_devices_needs_their_number(run, arguments):
     done = run("run_squad_gpu_distribute.sh", *arguments)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.startswith("usage: ") and "run_squad_gpu_distribute.sh DEVICE_NUM" in done.stderr
+
+
+@pytest.mark.parametrize(("name", "target"), DISTRIBUTED.items())
+def test_distributed_pretraining(run, place, name, target):
+    done = run(name, "4", "2", "my data", "--batch_size", "8", "--schema_dir", "")
+    assert done.returncode == 0, done.stderr
+    words = words_of(place / "pretraining_log.txt")
+    end = words.index("--")
+    started = by_option(words[1:end])
+    assert (started["--log"], started["--processes"], started["--nodes"]) == ("pretraining_log.txt", "4", "1")
+    assert words[end + 1] == str(REPOSITORY / "run_pretrain.py") and by_option(words[end + 2:]) == {
+        "--device_target": target, "--distribute": "true", "--device_num": "4", "--data_dir": "my data",
+        "--save_checkpoint_path": str(place / "LOG0"), "--epoch_size": "2", "--batch_size": "8", "--schema_dir": ""}
+
+
+def test_distributed_pretraining_on_several_hosts(run, place):
+    assert run("run_distributed_pretrain_cpu.sh", "4", "2", "my data", "--ini_path", "my.ini", NODE_NUM="2",
+               NODE_RANK="1", MASTER_ADDR="10.0.0.1", MASTER_PORT="5000", BIND_CORES="true").returncode == 0
+    words = words_of(place / "pretraining_log.txt")
+    end = words.index("--")
+    assert by_option(words[1:end]) == {
+        "--log": "pretraining_log.txt", "--processes": "4", "--nodes": "2", "--node_rank": "1",
+        "--master_addr": "10.0.0.1", "--master_port": "5000", "--bind_cores": "true"}
+    given = by_option(words[end + 2:])
+    assert given["--device_num"] == "8"
+    assert "--save_checkpoint_path" not in given, "the ini file may say where checkpoints go"
+
+
+def test_all_gpus_of_a_host(run, place, tmp_path):
+    assert run("run_distributed_pretrain_for_gpu.sh", "my data", CUDA_VISIBLE_DEVICES="2,5,7").returncode == 0
+    words = words_of(place / "pretraining_log.txt")
+    given = by_option(words[words.index("--") + 2:])
+    assert given["--device_num"] == "3" and "--epoch_size" not in given
+
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "nvidia-smi").write_text("#!/bin/sh\nprintf 'GPU 0: A\\nGPU 1: B\\n'\n")
+    (tools / "nvidia-smi").chmod(0o755)
+    path = f"{tools}{os.pathsep}{os.environ['PATH']}"
+    assert run("run_distributed_pretrain_for_gpu.sh", "my data", "--seed", "3", PATH=path,
+               CUDA_VISIBLE_DEVICES="").returncode == 0
+    words = words_of(place / "pretraining_log.txt")
+    assert words[words.index("--processes") + 1] == "2" and words[-2:] == ["--seed", "3"]
+
+    (tools / "nvidia-smi").write_text("#!/bin/sh\nexit 9\n")
+    done = run("run_distributed_pretrain_for_gpu.sh", "my data", PATH=path, CUDA_VISIBLE_DEVICES="")
+    assert done.returncode == 2 and done.stderr.startswith("error: no GPU found; say how many to use")
+
+
+@pytest.mark.parametrize("arguments", [
+    [], ["8"], ["8", "40"], ["0", "40", "my data"], ["8", "40", "my data", "extra"], ["--seed", "3"]])
+@pytest.mark.parametrize("name", DISTRIBUTED)
+def test_wrong_arguments_of_distributed_pretraining(run, place, name, arguments):
+    done = run(name, *arguments)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("usage: ") and "DEVICE_NUM EPOCH_SIZE DATA_DIR" in done.stderr
+    other_form = {"Ascend": "DATA_DIR HCCL_JSON", "GPU": "DATA_DIR", "CPU": ""}[DISTRIBUTED[name]]
+    assert ("or: bash" in done.stderr) == bool(other_form) and f".sh {other_form}" in done.stderr
+    assert not (place / "pretraining_log.txt").exists()
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["4", "2", "no data"], "DATA_DIR: no directory no data"),
+    (["no data", "hccl.json"], "DATA_DIR: no directory no data"),
+    (["my data", "hccl.json"], "HCCL_JSON: no file hccl.json")])
+def test_absent_files_of_distributed_pretraining(run, arguments, message):
+    done = run("run_distributed_pretrain_ascend.sh", *arguments)
+    assert (done.returncode, done.stderr) == (2, f"error: {message}\n")
+
+
+def test_mpirun(run, place, tmp_path):
+    arguments = ("run_distributed_pretrain_for_gpu.sh", "4", "2", "my data")
+    done = run(*arguments, LAUNCHER="mpirun", PATH="/usr/bin:/bin")
+    if not Path("/usr/bin/mpirun").exists():
+        assert done.returncode == 2 and done.stderr.startswith("error: LAUNCHER: mpirun is absent; install Open MPI")
+    assert run(*arguments, LAUNCHER="slurm").stderr.startswith("error: LAUNCHER: expected mpirun")
+
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "mpirun").write_text(STUB)
+    (tools / "mpirun").chmod(0o755)
+    done = run(*arguments, LAUNCHER="mpirun --hostfile hosts", NODE_NUM="2",
+               PATH=f"{tools}{os.pathsep}{os.environ['PATH']}")
+    assert done.returncode == 0, done.stderr
+    words = words_of(place / "pretraining_log.txt")
+    script = words.index(str(REPOSITORY / "run_pretrain.py"))
+    assert words[:2] == ["--hostfile", "hosts"] and words[words.index("-n") + 1] == "8"
+    assert words[script - 3:script] == ["--output-filename", str(place / "LOG"), str(place / "python stub")]
+    assert by_option(words[script + 1:])["--device_num"] == "8"
 
 
 def test_evaluation_launcher(run, place):

@@ -1,0 +1,1 @@
+"""Commands for distributed pre-training on Ascend devices that a rank table (hccl.json) describes."""

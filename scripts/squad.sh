@@ -1,0 +1,4 @@
+#!/usr/bin/env bash
+# Another name of run_squad.sh, which some documents use.
+
+exec bash "$(dirname "${BASH_SOURCE[0]}")/run_squad.sh" "$@"
