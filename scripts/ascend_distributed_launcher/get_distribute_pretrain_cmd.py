@@ -17,16 +17,11 @@ HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
-from scripts.ascend_distributed_launcher.rank_table import (  # noqa: E402
-    find_this_host,
-    logical_id,
-    read_hccn,
-    read_rank_table,
-)
 from scripts.start_ranks import Rank, share_cores  # noqa: E402
 from src.errors import UserError, run_script  # noqa: E402
 from src.files import atomic_write  # noqa: E402
 from src.model_utils.config import Config, load_config  # noqa: E402
+from src.rank_table import find_this_host, logical_id, read_hccn, read_rank_table  # noqa: E402
 
 FOLLOW_FROM_THE_TABLE = ("device_id", "device_num", "data_dir")
 

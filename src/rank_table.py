@@ -36,8 +36,8 @@ class Server:
     devices: tuple[Device, ...]
 
 
-def read_rank_table(path: Path) -> list[Server]:
-    """Read a rank table.
+def read_rank_table(path: Path, option: str = "--hccl_config") -> list[Server]:
+    """Read the rank table that `option` names.
 
     Raises:
         UserError: no such file, not JSON, none of the known forms, not complete, or its ids are not whole numbers,
@@ -46,13 +46,13 @@ def read_rank_table(path: Path) -> list[Server]:
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"--hccl_config {path}: cannot be read: {error.strerror}; give the rank table") from error
+        raise UserError(f"{option} {path}: cannot be read: {error.strerror}; give the rank table") from error
     except ValueError as error:
-        raise UserError(f"--hccl_config {path}: not JSON: {error}") from error
+        raise UserError(f"{option} {path}: not JSON: {error}") from error
     if not isinstance(table, dict) or not {"server_list", "group_list"} & table.keys():
-        raise UserError(f'--hccl_config {path}: no "server_list" in it; give the rank table that hccl_tools wrote')
+        raise UserError(f'{option} {path}: no "server_list" in it; give the rank table that hccl_tools wrote')
     if table.get("status", "completed") != "completed":
-        raise UserError(f'--hccl_config {path}: status: expected "completed", found "{table["status"]}"; '
+        raise UserError(f'{option} {path}: status: expected "completed", found "{table["status"]}"; '
                         f'wait until the table is complete')
     try:
         servers = [_server(entry, where) for entry, where in _server_entries(table)]
@@ -61,7 +61,7 @@ def read_rank_table(path: Path) -> list[Server]:
         if count != len(servers):
             raise UserError(f"server_count: {count}, but {len(servers)} are listed; merge the tables of all hosts")
     except UserError as error:
-        raise UserError(f"--hccl_config {path}: {error}") from error
+        raise UserError(f"{option} {path}: {error}") from error
     return servers
 
 
