@@ -24,7 +24,7 @@ def evaluate_checkpoint(config: Config) -> dict[str, float]:
         raise UserError("eval_ckpt is not set; give the checkpoint to evaluate, --eval_ckpt /path/checkpoint.ckpt")
     device = set_up_device(config)
     bert_config = bert_config_of(config, device.target)
-    batches = evaluation_batches(config, bert_config)
+    batches = evaluation_batches(config, bert_config, device)
     network = BertPretrainEval(bert_config)
     report = load_weights(network, config.eval_ckpt)
     print(report, flush=True)

@@ -22,7 +22,7 @@ from src.optimizer import create_optimizer
 from src.pretraining import TrainingEvaluation, bert_config_of, limits_of, open_pretrain_records
 from src.record_readers import Records
 from src.train_step import TrainStep
-from src.training import configured_step, starting_step, train
+from src.training import configured_step, start_as_first_rank, starting_step, train
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -40,8 +40,9 @@ def pretrain(config: Config) -> None:
     total_steps, samples_per_step = run_length(config, device, records)
 
     step_cell = build_training_step(config, bert_config, device, total_steps)
-    recipe = run_recipe(config, records, samples_per_step)
-    start_step = starting_step(step_cell, output_dir, config.resume == "true", config.load_checkpoint_path, recipe)
+    recipe = run_recipe(config, device, records, samples_per_step)
+    start_step = start_as_first_rank(step_cell, device, lambda: starting_step(
+        step_cell, output_dir, config.resume == "true", config.load_checkpoint_path, recipe))
     plan = RunPlan(start_step, total_steps, samples_per_step, records.num_rows)
     if start_step >= total_steps:
         print(f"nothing left to do: {start_step} of {total_steps} steps are done", flush=True)
@@ -51,12 +52,11 @@ def pretrain(config: Config) -> None:
         records, select_network(config)[1], total_steps, start_step=start_step, seed=config.seed,
         shuffle=config.do_shuffle == "true", accumulation_steps=config.accumulation_steps,
         bucket_list=config.bucket_list, rank=device.rank, rank_size=device.rank_size, limits=limits_of(bert_config))
-    callbacks = [StopOnDivergence(output_dir, start_step)]
-    if device.rank == 0:
-        callbacks += reports(config, bert_config, step_cell, plan, output_dir, recipe)
+    callbacks = [StopOnDivergence(output_dir, start_step),
+                 *reports(config, bert_config, device, step_cell, plan, output_dir, recipe)]
     sink_steps = config.data_sink_steps if config.enable_data_sink == "true" and device.target != "CPU" else 0
     try:
-        train(step_cell, stream, plan, callbacks, sink_steps)
+        train(step_cell, stream, plan, callbacks, sink_steps, device.rank_size)
     except KeyboardInterrupt as interrupt:
         raise KeyboardInterrupt(f"{str(interrupt) or 'interrupted'}; with --resume true the same command goes on from "
                                 f"the newest checkpoint in {output_dir}") from None
@@ -83,17 +83,24 @@ def build_training_step(config: Config, bert_config: BertConfig, device: DeviceI
     return configured_step(config, device, network, optimizer)
 
 
-def run_recipe(config: Config, records: Records, samples_per_step: int) -> dict:
+def run_recipe(config: Config, device: DeviceInfo, records: Records, samples_per_step: int) -> dict:
     """What a resumed run must share with the one it continues, for its losses to be the same digits."""
     recipe = {key: config[key] for key in ("seed", "do_shuffle", "accumulation_steps", "train_steps", "epoch_size")}
     return recipe | {"num_rows": records.num_rows, "samples_per_step": samples_per_step,
-                     "bucket_list": list(config.bucket_list), config.optimizer: config[config.optimizer].to_dict()}
+                     "ranks": device.rank_size, "bucket_list": list(config.bucket_list),
+                     config.optimizer: config[config.optimizer].to_dict()}
 
 
-def reports(config: Config, bert_config: BertConfig, step_cell: TrainStep, plan: RunPlan, output_dir: Path,
-            recipe: dict) -> list[Callback]:
-    """What rank 0 does around the steps: it reports, saves and evaluates."""
-    metrics = MetricsFile(config.metrics_file or output_dir / "metrics.jsonl", plan)
+def reports(config: Config, bert_config: BertConfig, device: DeviceInfo, step_cell: TrainStep, plan: RunPlan,
+            output_dir: Path, recipe: dict) -> list[Callback]:
+    """What happens around the steps: all ranks evaluate, rank 0 reports and saves."""
+    metrics = MetricsFile(config.metrics_file or output_dir / "metrics.jsonl", plan) if device.rank == 0 else None
+    evaluation = []
+    if config.train_with_eval == "true":
+        run = TrainingEvaluation(config, bert_config, device, step_cell, metrics).run
+        evaluation.append(Periodic(run, config.save_checkpoint_steps, plan.start_step))
+    if metrics is None:
+        return evaluation
     callbacks = [metrics]
     if sys.stderr.isatty():
         callbacks.append(ProgressBar(plan, "pre-training"))
@@ -102,10 +109,7 @@ def reports(config: Config, bert_config: BertConfig, step_cell: TrainStep, plan:
     if config.enable_save_ckpt == "true":
         callbacks.append(Checkpoints(output_dir, step_cell, plan, config.save_checkpoint_steps,
                                      config.save_checkpoint_num, recipe))
-    if config.train_with_eval == "true":
-        evaluation = TrainingEvaluation(config, bert_config, step_cell, metrics)
-        callbacks.append(Periodic(evaluation.run, config.save_checkpoint_steps, plan.start_step))
-    return [*callbacks, LossPlot(metrics.path, config.plot_file or output_dir / "loss.png")]
+    return [*callbacks, *evaluation, LossPlot(metrics.path, config.plot_file or output_dir / "loss.png")]
 
 
 if __name__ == "__main__":

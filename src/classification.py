@@ -65,6 +65,7 @@ class ClassifierTask(FinetuneTask):
         for (*inputs, label_ids), rows in tqdm(batches, desc="evaluating", unit="batch", leave=False, disable=None):
             logits[rows] = network(*map(Tensor, inputs)).asnumpy()[:len(rows)]
             labels[rows] = label_ids[:len(rows), 0]
+        batches.complete(logits, labels)
         if self.is_regression:
             results = regression_scores(logits[:, 0], labels)
         else:

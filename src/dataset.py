@@ -11,6 +11,7 @@ from typing import NamedTuple
 import mindspore.dataset as ds
 import numpy as np
 
+from src.communication import gather
 from src.errors import UserError
 from src.length_grouping import choose_lengths, fitting_length
 from src.record_files import pretrain_columns
@@ -194,7 +195,7 @@ class EvaluationBatches:
                  rank_size: int = 1, limits: Mapping[str, Limit] | None = None) -> None:
         self.records = records
         self._batch_size = batch_size
-        self._rank, self._rank_size = rank, rank_size
+        self._rank, self.rank_size = rank, rank_size
         self._limits = dict(limits or {})
         groups = [(np.arange(records.num_rows), records.seq_length)]
         if group_by_length:
@@ -213,13 +214,25 @@ class EvaluationBatches:
     def __iter__(self) -> Iterator[EvaluationBatch]:
         """Yield each batch with the numbers of the rows that count."""
         for of_all_ranks, length in self._batches:
-            rows = of_all_ranks[self._rank * self._batch_size:(self._rank + 1) * self._batch_size]
+            rows = self._share(of_all_ranks)
             filled = np.resize(rows, self._batch_size) if len(rows) else np.full(self._batch_size, of_all_ranks[-1])
             batch = self.records.read(filled)
             _check(self.records, filled, batch, self._limits)
             if length is not None and length < (self.records.seq_length or 0):
                 _cut(batch, length, self.records)
             yield EvaluationBatch(tuple(batch.values()), rows)
+
+    def _share(self, of_all_ranks: np.ndarray) -> np.ndarray:
+        return of_all_ranks[self._rank * self._batch_size:(self._rank + 1) * self._batch_size]
+
+    def complete(self, *results: np.ndarray) -> None:
+        """Fill in the rows of other ranks in results [num_rows, ...], int32 or float32, of which each has its own."""
+        if self.rank_size == 1:
+            return
+        own = np.concatenate([self._share(rows) for rows, _ in self._batches]).astype(np.int32)
+        for rows, *parts in gather([own, *(result[own] for result in results)], self.rank_size):
+            for result, part in zip(results, parts, strict=True):
+                result[rows] = part
 
 
 def _cut(batch: dict[str, np.ndarray], length: int, records: Records) -> None:

@@ -8,8 +8,10 @@ from tqdm import tqdm
 
 from src.callbacks import Periodic, RunPlan, StepReport
 from src.checkpoint import read_about, save_weights
+from src.communication import from_first_rank
 from src.finetune_task import Evaluation, FinetuneTask
 from src.metrics_file import MetricsFile
+from src.model_utils.device_adapter import DeviceInfo
 from src.train_step import TrainStep
 
 
@@ -20,6 +22,7 @@ class TrainingEvaluation(Periodic):
 
     Args:
         task: says what to evaluate and which score decides.
+        device: every rank evaluates a share of the records, knows all scores and comes to the same decisions.
         step_cell: holds the weights.
         output_dir: where the best ones go, with their predictions.
         every: steps between evaluations; the last step is evaluated in any case.
@@ -27,28 +30,28 @@ class TrainingEvaluation(Periodic):
         metrics: takes the scores; None on ranks that do not report.
     """
 
-    def __init__(self, task: FinetuneTask, step_cell: TrainStep, output_dir: Path, every: int, plan: RunPlan,
-                 metrics: MetricsFile | None) -> None:
+    def __init__(self, task: FinetuneTask, device: DeviceInfo, step_cell: TrainStep, output_dir: Path, every: int,
+                 plan: RunPlan, metrics: MetricsFile | None) -> None:
         super().__init__(self._evaluate, every, plan.start_step)
         self.task = task
         self.trained = step_cell.network
         self.metrics = metrics
         self.best_path = output_dir / f"{task.name}_best.ckpt"
         self.predictions_path = Path(task.config.predictions_file or output_dir / task.predictions_name)
-        self.batches = task.evaluation_batches()
+        self.batches = task.evaluation_batches(device.rank, device.rank_size)
         self.network = task.evaluation_network().set_train(False)
         self.patience = task.config.early_stopping_patience
         self.best: dict | None = None  # step, results and lines of the best evaluation
         self.without_gain = 0  # evaluations since
         if plan.start_step:
-            self._recall(plan.start_step)
+            self._recall(plan.start_step, device)
 
-    def _recall(self, start_step: int) -> None:
+    def _recall(self, start_step: int, device: DeviceInfo) -> None:
         """Take up the best evaluation of the run that is continued.
 
         One of a later step than the run is continued from is left aside: that step comes again.
         """
-        about = read_about(self.best_path)
+        about = from_first_rank(read_about(self.best_path), device.rank, device.rank_size)
         if about and about["step"] <= start_step:
             self.best = about
             self.without_gain = start_step // self.every - about["step"] // self.every

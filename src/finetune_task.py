@@ -76,7 +76,7 @@ class FinetuneTask(ABC):
 
     @abstractmethod
     def evaluate(self, network: nn.Cell, batches: EvaluationBatches) -> Evaluation:
-        """Score the network on every record."""
+        """Score the network on every record; ranks compute their shares and all know the scores."""
 
     def train_records(self) -> Records:
         """Open the records to train on."""
@@ -90,8 +90,9 @@ class FinetuneTask(ABC):
         return open_records(self.config[option], self.config.dataset_format, columns, option=option,
                             seq_length=self.bert_config.seq_length, schema_path=self.config.schema_file_path or None)
 
-    def evaluation_batches(self) -> EvaluationBatches:
-        """Every record to evaluate on once."""
+    def evaluation_batches(self, rank: int = 0, rank_size: int = 1) -> EvaluationBatches:
+        """Every record to evaluate on once, on one of `rank_size` ranks."""
         records = self.eval_records()
-        return EvaluationBatches(records, min(self.config.eval_batch_size, records.num_rows), limits=self.limits,
+        return EvaluationBatches(records, min(self.config.eval_batch_size, records.num_rows), rank=rank,
+                                 rank_size=rank_size, limits=self.limits,
                                  group_by_length=self.length_grouping != "none")

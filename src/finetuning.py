@@ -27,7 +27,7 @@ from src.model_utils.moxing_adapter import cloud_storage
 from src.optimizer import Optimizer, create_optimizer
 from src.record_readers import Records
 from src.train_step import TrainStep
-from src.training import configured_step, report_resumption, train
+from src.training import configured_step, report_resumption, start_as_first_rank, train
 
 _PARTS_OF_HEADS = ("bert.lstm.", "loss.")  # a network without them would work, and give other results
 FROM_SCRATCH = "none"  # as load_pretrain_checkpoint_path: no pre-trained weights
@@ -55,7 +55,7 @@ def run_finetuning(description: str, default_yaml: str, task_type: type[Finetune
         _check_what_to_do(config, task_type)
         device = set_up_device(config)
         task = task_type(config, finetune_bert_config(config, device.target))
-        return finetune(task, device) if config.do_train == "true" else evaluate_checkpoint(task)
+        return finetune(task, device) if config.do_train == "true" else evaluate_checkpoint(task, device)
 
 
 def _check_what_to_do(config: Config, task_type: type[FinetuneTask]) -> None:
@@ -106,20 +106,21 @@ def load_finetuned(network: nn.Cell, path: str, name: str, option: str = "load_f
     return report
 
 
-def evaluate_checkpoint(task: FinetuneTask) -> dict[str, float]:
+def evaluate_checkpoint(task: FinetuneTask, device: DeviceInfo) -> dict[str, float]:
     """Evaluate `load_finetune_checkpoint_path`; see `report_evaluation`."""
-    batches = task.evaluation_batches()
+    batches = task.evaluation_batches(device.rank, device.rank_size)
     network = task.evaluation_network()
     report = load_finetuned(network, task.config.load_finetune_checkpoint_path, task.name)
     print(report, flush=True)
-    return report_evaluation(task, network.set_train(False), batches)
+    return report_evaluation(task, network.set_train(False), batches, writes=device.rank == 0)
 
 
-def report_evaluation(task: FinetuneTask, network: Callable, batches: EvaluationBatches) -> dict[str, float]:
-    """Evaluate a network, or what answers in its place, print the scores and write the predictions."""
+def report_evaluation(task: FinetuneTask, network: Callable, batches: EvaluationBatches,
+                      writes: bool = True) -> dict[str, float]:
+    """Evaluate a network, or what answers in its place, print the scores and write the predictions if it `writes`."""
     evaluation = task.evaluate(network, batches)
     print("\n".join(evaluation.lines), flush=True)
-    if evaluation.write_predictions and (task.config.predictions_file or task.always_writes_predictions):
+    if writes and evaluation.write_predictions and (task.config.predictions_file or task.always_writes_predictions):
         path = Path(task.config.predictions_file or task.predictions_name)
         if path.is_dir():
             path /= task.predictions_name
@@ -140,8 +141,8 @@ def finetune(task: FinetuneTask, device: DeviceInfo) -> dict[str, float]:
     total_steps = config.train_steps if config.train_steps > 0 else -(-config.epoch_num * records.num_rows
                                                                        // samples_per_step)
     step_cell = build_training_step(task, device, total_steps)
-    recipe = _recipe(config, records, samples_per_step)
-    start_step = _starting_step(task, step_cell, output_dir, recipe)
+    recipe = _recipe(config, device, records, samples_per_step)
+    start_step = start_as_first_rank(step_cell, device, lambda: _starting_step(task, step_cell, output_dir, recipe))
     plan = RunPlan(start_step, total_steps, samples_per_step, records.num_rows)
     steps_per_epoch = -(-records.num_rows // samples_per_step)
 
@@ -149,7 +150,7 @@ def finetune(task: FinetuneTask, device: DeviceInfo) -> dict[str, float]:
     evaluation = None
     if config.do_eval == "true":
         every = (config.eval_steps or steps_per_epoch) if config.train_with_eval == "true" else total_steps
-        evaluation = TrainingEvaluation(task, step_cell, output_dir, every, plan, metrics)
+        evaluation = TrainingEvaluation(task, device, step_cell, output_dir, every, plan, metrics)
     if start_step >= total_steps or (evaluation and evaluation.wants_to_stop):
         print(f"nothing left to do: {start_step} of {total_steps} steps are done", flush=True)
         return evaluation.finish() if evaluation else {}
@@ -171,7 +172,7 @@ def finetune(task: FinetuneTask, device: DeviceInfo) -> dict[str, float]:
                       LossPlot(metrics.path, config.plot_file or output_dir / "loss.png",
                                task.best_metric if evaluation else "")]
     try:
-        train(step_cell, stream, plan, callbacks)
+        train(step_cell, stream, plan, callbacks, rank_size=device.rank_size)
     except KeyboardInterrupt as interrupt:
         raise KeyboardInterrupt(f"{str(interrupt) or 'interrupted'}; with --resume true the same command goes on from "
                                 f"the newest checkpoint in {output_dir}") from None
@@ -209,14 +210,14 @@ def _starting_step(task: FinetuneTask, step_cell: TrainStep, output_dir: Path, r
     return 0
 
 
-def _recipe(config: Config, records: Records, samples_per_step: int) -> dict:
+def _recipe(config: Config, device: DeviceInfo, records: Records, samples_per_step: int) -> dict:
     """What a resumed run must share with the one it continues, for its losses to be the same digits."""
     keys = ("seed", "train_data_shuffle", "accumulation_steps", "train_steps", "epoch_num", "length_grouping",
             "warmup_ratio", "layerwise_lr_decay")
     name = config.optimizer_cfg.optimizer
     return {key: config[key] for key in keys} | {
-        "num_rows": records.num_rows, "samples_per_step": samples_per_step, "bucket_list": list(config.bucket_list),
-        name: config.optimizer_cfg[name].to_dict()}
+        "num_rows": records.num_rows, "samples_per_step": samples_per_step, "ranks": device.rank_size,
+        "bucket_list": list(config.bucket_list), name: config.optimizer_cfg[name].to_dict()}
 
 
 def _reports(task: FinetuneTask, plan: RunPlan, metrics: MetricsFile) -> list[Callback]:

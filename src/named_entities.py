@@ -97,16 +97,16 @@ class NerTask(FinetuneTask):
 
     def evaluate(self, network: nn.Cell, batches: EvaluationBatches) -> Evaluation:
         """Tag every record, score tokens and entities."""
-        predicted: list[np.ndarray] = [np.zeros(0, np.int32)] * batches.records.num_rows  # without [CLS] and [SEP]
-        gold = list(predicted)
+        tags = np.zeros((2, batches.records.num_rows, self.bert_config.seq_length), np.int32)  # predicted and gold
+        ends = np.zeros(batches.records.num_rows, np.int32)  # where [SEP] is
         for (ids, mask, segments, *label_ids), rows in tqdm(batches, desc="evaluating", unit="batch", leave=False,
                                                             disable=None):
-            tags = network(Tensor(ids), Tensor(mask), Tensor(segments)).asnumpy()
-            ends = mask.sum(axis=1) - 1
-            for i, row in enumerate(rows):
-                predicted[row] = tags[i, 1:ends[i]]
-                if label_ids:
-                    gold[row] = label_ids[0][i, 1:ends[i]]
+            found = network(Tensor(ids), Tensor(mask), Tensor(segments)).asnumpy()
+            ends[rows] = mask.sum(axis=1)[:len(rows)] - 1
+            for kind, values in enumerate((found, *label_ids)):
+                tags[kind, rows, :values.shape[1]] = values[:len(rows)]
+        batches.complete(*tags, ends)
+        predicted, gold = ([of_row[1:end] for of_row, end in zip(kind, ends, strict=True)] for kind in tags)
         if self.is_benchmark:
             return self._score_sentences(batches.records, predicted)
         return self._score_records(batches.records, gold, predicted)

@@ -133,6 +133,7 @@ class SquadTask(FinetuneTask):
             scores = network(*map(Tensor, (input_ids, *others)))
             for kind in (0, 1):
                 logits[kind, rows, :length] = scores[kind].asnumpy()[:count]
+        batches.complete(*logits)
         return self._score(extract_answers(features, *logits, self.answer_options))
 
     def _score(self, answers: list[QuestionAnswers]) -> Evaluation:

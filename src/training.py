@@ -13,6 +13,7 @@ from mindspore.train import Model, RunContext
 
 from src.callbacks import Callback, RunPlan, StepMeter, StepReport
 from src.checkpoint import Checkpoint, find_newest, load_checkpoint_path, restore_training
+from src.communication import any_rank, copy_from_first_rank, from_first_rank
 from src.dataset import BatchStream, create_dataset, user_errors_of
 from src.model_utils.config import Config
 from src.model_utils.device_adapter import DeviceInfo
@@ -65,6 +66,17 @@ def starting_step(step_cell: nn.Cell, output_dir: Path, resume: bool, checkpoint
     return found.step
 
 
+def start_as_first_rank(step_cell: nn.Cell, device: DeviceInfo, load: Callable[[], int]) -> int:
+    """Let rank 0 `load` what training starts from, and give all ranks its weights, state and step.
+
+    So the ranks start alike by construction, and only the host of rank 0 needs the files.
+    """
+    start_step = from_first_rank(load() if device.rank == 0 else None, device.rank, device.rank_size)
+    parameters = [*step_cell.network.get_parameters(), *step_cell.state().values()]
+    copy_from_first_rank(parameters, device.rank, device.rank_size)
+    return start_step
+
+
 def report_resumption(found: Checkpoint, recipe: Mapping[str, object]) -> None:
     """Say which checkpoint a run goes on from, and in what its recipe differs from the run that saved it."""
     print(f"resumed from {found.path} after step {found.step}", flush=True)
@@ -75,7 +87,7 @@ def report_resumption(found: Checkpoint, recipe: Mapping[str, object]) -> None:
 
 
 def train(step_cell: nn.Cell, stream: BatchStream, plan: RunPlan, callbacks: Sequence[Callback],
-          sink_steps: int = 0) -> None:
+          sink_steps: int = 0, rank_size: int = 1) -> None:
     """Run every step that is left in the stream.
 
     Args:
@@ -85,10 +97,11 @@ def train(step_cell: nn.Cell, stream: BatchStream, plan: RunPlan, callbacks: Seq
         callbacks: told of every step, or of every `sink_steps`-th; closed at the end, whatever ended the run.
         sink_steps: steps that the device takes from its queue before it returns to the host (Ascend and GPU only);
             0 hands over every batch from the host.
+        rank_size: processes of the run; each of them calls this.
 
     Raises:
         UserError: a record does not fit the network, or a callback stopped the run.
-        KeyboardInterrupt: Ctrl-C or SIGTERM; the step in progress was finished first.
+        KeyboardInterrupt: Ctrl-C or SIGTERM on any rank; the step in progress was finished first, by all of them.
     """
     meter = StepMeter(plan, step_cell.optimizer)
     last: StepReport | None = None
@@ -100,9 +113,10 @@ def train(step_cell: nn.Cell, stream: BatchStream, plan: RunPlan, callbacks: Seq
         last = meter.report(plan.start_step + steps_of_run, outputs)
         for callback in callbacks:
             callback.on_step(last)
-        if interruption.asked_for:
+        if any_rank(interruption.asked_for, rank_size):
             for callback in callbacks:
                 callback.on_interrupt(last)
+            any_rank(False, rank_size)  # a rank that is gone must not end the run while another one saves
             raise KeyboardInterrupt(f"interrupted after step {last.step} of {plan.total_steps}")
 
     try:
@@ -119,6 +133,7 @@ def train(step_cell: nn.Cell, stream: BatchStream, plan: RunPlan, callbacks: Seq
         for callback in callbacks:
             if last is not None:
                 callback.on_end(last)
+        any_rank(False, rank_size)
     finally:
         for callback in callbacks:
             callback.close()

@@ -1,9 +1,6 @@
 import logging
 import os
-import socket
-import subprocess
 import sys
-from pathlib import Path
 
 import mindspore as ms
 import numpy as np
@@ -11,21 +8,31 @@ import pytest
 
 from src.errors import UserError
 from src.model_utils import device_adapter
-from src.model_utils.config import REPOSITORY, Config, load_config
-from src.model_utils.device_adapter import (
-    DeviceInfo,
-    get_device_id,
-    get_device_num,
-    get_rank_id,
-    resolve_compute_type,
-    set_up_device,
-)
+from src.model_utils.config import Config, load_config
+from src.model_utils.device_adapter import DeviceInfo, resolve_compute_type, set_up_device
+from src.model_utils.local_adapter import get_device_id, get_device_num, get_rank_id
+
+SCHEDULER = {"MS_ROLE": "MS_WORKER", "MS_WORKER_NUM": "2", "MS_SCHED_HOST": "127.0.0.1", "MS_SCHED_PORT": "8118",
+             "MS_NODE_ID": "1", "DEVICE_ID": "1"}
 
 
 @pytest.fixture(autouse=True)
 def no_launcher(monkeypatch):
-    for variable in ("MS_ROLE", "OMPI_COMM_WORLD_RANK", "RANK_TABLE_FILE", "DEVICE_ID", "RANK_ID", "RANK_SIZE"):
-        monkeypatch.delenv(variable, raising=False)
+    for variable in os.environ:
+        if variable.startswith(("MS_", "OMPI_", "RANK_", "DEVICE_")):
+            monkeypatch.delenv(variable)
+
+
+@pytest.fixture
+def joined(monkeypatch):
+    """As started by msrun: rank 1 of 2."""
+    for variable, value in SCHEDULER.items():
+        monkeypatch.setenv(variable, value)
+    monkeypatch.setattr(device_adapter, "init", lambda: None)
+    monkeypatch.setattr(device_adapter, "get_rank", lambda: 1)
+    monkeypatch.setattr(device_adapter, "get_group_size", lambda: 2)
+    monkeypatch.setattr(ms, "set_auto_parallel_context", lambda **_: None)
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
 
 
 @pytest.fixture(autouse=True)
@@ -82,46 +89,31 @@ def test_distributed_run_without_a_launcher():
         set_up_device(config("--distribute", "true"))
 
 
-def test_launcher_that_cannot_be_joined(monkeypatch):
+def test_launcher_that_cannot_be_joined(joined, monkeypatch):
     def init() -> None:
         raise RuntimeError("no scheduler\n\n- C++ Call Stack")
-    monkeypatch.setenv("MS_ROLE", "MS_WORKER")
     monkeypatch.setattr(device_adapter, "init", init)
     with pytest.raises(UserError, match="cannot join the other processes: no scheduler$"):
         set_up_device(config("--distribute", "true"))
 
 
-def test_two_processes_know_each_other(tmp_path):
-    script = tmp_path / "worker.py"
-    script.write_text(
-        "import sys\n"
-        f"sys.path.insert(0, {str(REPOSITORY)!r})\n"
-        "import mindspore as ms\n"
-        "from src.model_utils.config import load_config\n"
-        "from src.model_utils.device_adapter import set_up_device\n"
-        "device = set_up_device(load_config('', 'pretrain_config.yaml'))\n"
-        "print('INFO', device, ms.get_auto_parallel_context('device_num'))\n")
-    msrun = Path(sys.executable).with_name("msrun")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    subprocess.run([msrun, "--worker_num=2", "--local_worker_num=2", f"--master_port={port}", "--join=True",
-                    f"--log_dir={tmp_path}", script, "--device_target", "CPU", "--distribute", "true"],
-                   env=os.environ | {"PATH": path, "GLOG_v": "3"}, cwd=tmp_path, check=True, capture_output=True,
-                   timeout=120)
-    lines = [line for rank in range(2) for line in (tmp_path / f"worker_{rank}.log").read_text().splitlines()
-             if line.startswith("INFO")]
-    assert sorted(lines) == [f"INFO {DeviceInfo('CPU', rank, rank, 2)} 2" for rank in range(2)]
+def test_other_ranks_print_nothing(joined, capsys):
+    assert set_up_device(config("--distribute", "true")) == DeviceInfo("CPU", 1, rank=1, rank_size=2)
+    print("accuracy")
+    print("warning", file=sys.stderr)
+    assert capsys.readouterr() == ("", "warning\n")
 
 
-def test_number_of_devices_must_be_that_of_the_launcher(monkeypatch):
-    monkeypatch.setenv("MS_ROLE", "MS_WORKER")
-    monkeypatch.setattr(device_adapter, "init", lambda: None)
-    monkeypatch.setattr(device_adapter, "get_rank", lambda: 0)
-    monkeypatch.setattr(device_adapter, "get_group_size", lambda: 2)
+def test_number_of_devices_must_be_that_of_the_launcher(joined, monkeypatch):
+    monkeypatch.setattr(device_adapter, "init", lambda: pytest.fail("found before the processes wait for each other"))
     with pytest.raises(UserError, match="device_num: 8 .* 2 processes"):
         set_up_device(config("--distribute", "true", "--device_num", "8"))
+
+
+def test_two_runs_at_one_port(joined, monkeypatch):
+    monkeypatch.setattr(device_adapter, "get_rank", lambda: 0)
+    with pytest.raises(UserError, match="rank 1 of 2, but it became rank 0 of 2; .* same port"):
+        set_up_device(config("--distribute", "true"))
 
 
 @pytest.mark.parametrize(("target", "requested", "asked_for", "expected", "says"), [

@@ -10,11 +10,7 @@ from mindspore.communication import get_group_size, get_rank, init
 
 from src.errors import UserError
 from src.model_utils.config import Config
-from src.model_utils.local_adapter import get_device_id, get_device_num, get_rank_id
-
-__all__ = ["DeviceInfo", "get_device_id", "get_device_num", "get_rank_id", "resolve_compute_type", "set_up_device"]
-
-_LAUNCHER_VARIABLES = ("MS_ROLE", "OMPI_COMM_WORLD_RANK", "RANK_TABLE_FILE")  # msrun, mpirun, Ascend rank table
+from src.model_utils.launch_environment import Launch, read_launch
 
 
 @dataclass(frozen=True)
@@ -30,7 +26,8 @@ class DeviceInfo:
 def set_up_device(config: Config) -> DeviceInfo:
     """Choose device and graph mode, set the seed, and join the other processes of a distributed run.
 
-    Reads `device_target`, `device_id`, `seed`, and where the script has them `distribute` and `device_num`.
+    Reads `device_target`, `device_id`, `seed`, and where the script has them `distribute` and `device_num`. In a
+    distributed run the launcher names the device, and what ranks other than 0 print is dropped.
     To be called before anything is computed.
 
     Raises:
@@ -38,15 +35,17 @@ def set_up_device(config: Config) -> DeviceInfo:
     """
     _quiet_logs()
     target = config.device_target
-    distribute = config.get("distribute") == "true"
-    device_id = get_device_id(config.device_id) if distribute else config.device_id
+    launch = _read_launch(config) if config.get("distribute") == "true" else None
+    device_id = launch.device_id if launch else config.device_id
     _select_device(target, device_id)
     ms.set_context(mode=ms.GRAPH_MODE)
     ms.set_seed(config.seed)
-    if not distribute:
+    if not launch:
         return DeviceInfo(target, device_id, rank=0, rank_size=1)
-    rank, rank_size = _join_processes(config)
-    return DeviceInfo(target, device_id, rank, rank_size)
+    rank = _join_processes(launch)
+    if rank:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - until the process ends
+    return DeviceInfo(target, device_id, rank, launch.rank_size)
 
 
 def resolve_compute_type(target: str, requested: str, asked_for: bool) -> str:
@@ -98,22 +97,27 @@ def _is_available(target: str) -> bool:
         logger.setLevel(level)
 
 
-def _join_processes(config: Config) -> tuple[int, int]:
-    """Start communication for data-parallel training; return rank and number of processes."""
-    if not any(variable in os.environ for variable in _LAUNCHER_VARIABLES):
-        raise UserError("distribute true: no launcher started this process; start one process per device with "
-                        "`msrun --worker_num=N --local_worker_num=N SCRIPT ...`, or use --distribute false")
+def _read_launch(config: Config) -> Launch:
+    launch = read_launch(config.device_target)
+    if config.was_given("device_num") and config.device_num != launch.rank_size:
+        raise UserError(f"device_num: {config.device_num} asked for, but the launcher started {launch.rank_size} "
+                        f"processes; give both the same number")
+    return launch
+
+
+def _join_processes(launch: Launch) -> int:
+    """Start communication for data-parallel training; return the rank."""
     try:
         init()
     except (RuntimeError, ValueError) as error:
         raise UserError(f"distribute true: cannot join the other processes: {_first_line(error)}") from error
     rank, rank_size = get_rank(), get_group_size()
-    if config.was_given("device_num") and config.device_num != rank_size:
-        raise UserError(f"device_num: {config.device_num} asked for, but the launcher started {rank_size} processes; "
-                        f"give both the same number")
+    if rank_size != launch.rank_size or launch.rank not in (None, rank):
+        raise UserError(f"distribute true: the launcher named this process rank {launch.rank} of {launch.rank_size}, "
+                        f"but it became rank {rank} of {rank_size}; does another run meet at the same port?")
     # The gradients are reduced by our own training step, whose mean is over rank_size.
     ms.set_auto_parallel_context(parallel_mode="data_parallel", gradients_mean=True, device_num=rank_size)
-    return rank, rank_size
+    return rank
 
 
 def _first_line(error: Exception) -> str:
