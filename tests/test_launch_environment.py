@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from src.errors import UserError
-from src.model_utils.launch_environment import Launch, read_launch, read_rank_table
+from src.model_utils.launch_environment import Launch, read_launch
 
 SCHEDULER = {"MS_ROLE": "MS_WORKER", "MS_WORKER_NUM": "16", "MS_SCHED_HOST": "10.0.0.1", "MS_SCHED_PORT": "8118"}
 MPI = {"OMPI_COMM_WORLD_RANK": "9", "OMPI_COMM_WORLD_SIZE": "16", "OMPI_COMM_WORLD_LOCAL_RANK": "1"}
@@ -55,9 +55,8 @@ def test_each_launcher_names_rank_and_device(environment, target, variables, exp
 def test_rank_table_names_the_device(environment, table):
     environment({"RANK_TABLE_FILE": table, "RANK_ID": "1"})
     assert read_launch("Ascend") == Launch(1, 3, 5)
-    environment({"RANK_SIZE": "3", "DEVICE_ID": "5"})
-    assert read_launch("Ascend") == Launch(1, 3, 5)
-    assert read_rank_table(table) == [4, 5, 0]
+    environment({"RANK_SIZE": "3", "DEVICE_ID": "1"})  # in a container with the devices 4 and 5 of its host
+    assert read_launch("Ascend") == Launch(1, 3, 1)
 
 
 @pytest.mark.parametrize(("target", "variables", "message"), [
@@ -73,25 +72,10 @@ def test_rank_table_names_the_device(environment, table):
     ("Ascend", {"RANK_TABLE_FILE": "TABLE"}, "did not set RANK_ID"),
     ("Ascend", {"RANK_TABLE_FILE": "TABLE", "RANK_ID": "3"}, "RANK_ID: found 3, but .* only the ranks 0 to 2"),
     ("Ascend", {"RANK_TABLE_FILE": "TABLE", "RANK_ID": "0", "RANK_SIZE": "8"}, "RANK_SIZE: found 8, but .* 3 devices"),
-    ("Ascend", {"RANK_TABLE_FILE": "TABLE", "RANK_ID": "0", "DEVICE_ID": "0"}, "DEVICE_ID: found 0, but .* device 4"),
-    ("Ascend", {"RANK_TABLE_FILE": "/no/table.json", "RANK_ID": "0"}, "cannot read /no/table.json: No such file"),
+    ("Ascend", {"RANK_TABLE_FILE": "/no/table.json", "RANK_ID": "0"}, "RANK_TABLE_FILE /no/table.json: cannot be read"),
 ])
 def test_what_is_wrong_is_one_line(environment, table, target, variables, message):
     environment({name: table if value == "TABLE" else value for name, value in variables.items()})
     with pytest.raises(UserError, match=message) as caught:
         read_launch(target)
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(("content", "message"), [
-    ("{", "is no rank table"),
-    ("[]", "is no rank table"),
-    (json.dumps({"server_list": [{"device": [{"device_id": "0"}]}]}), "is no rank table"),
-    (json.dumps({"server_list": []}), r"has the ranks \[\]"),
-    (json.dumps({"server_list": [{"device": [{"device_id": "0", "rank_id": "1"}]}]}), r"has the ranks \[1\]"),
-])
-def test_files_that_are_no_rank_table(tmp_path, content, message):
-    path = tmp_path / "table.json"
-    path.write_text(content)
-    with pytest.raises(UserError, match=message):
-        read_rank_table(path)

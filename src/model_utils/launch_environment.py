@@ -4,13 +4,13 @@ Three kinds of launchers are known: those of MindSpore's scheduler (msrun, `scri
 table of old Ascend clusters. Everything that can be wrong is found here, before the processes wait for each other.
 """
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from src.errors import UserError
 from src.model_utils.local_adapter import get_device_id, get_device_num, get_rank_id, whole_number
+from src.rank_table import read_rank_table
 
 SCHEDULER, MPI, RANK_TABLE = "MS_ROLE", "OMPI_COMM_WORLD_RANK", "RANK_TABLE_FILE"  # what shows the kind of launcher
 
@@ -69,39 +69,16 @@ def _of_rank_table(target: str) -> Launch:
                         f"the processes with msrun, or use --device_target Ascend")
     _required("RANK_ID", "this process's rank")
     path, rank = os.environ[RANK_TABLE], get_rank_id()
-    devices = read_rank_table(path)
-    if os.environ.get("RANK_SIZE") and get_device_num() != len(devices):
-        raise UserError(f"RANK_SIZE: found {get_device_num()}, but {path} (RANK_TABLE_FILE) has {len(devices)} devices;"
-                        f" set RANK_SIZE to {len(devices)}, or make the table anew")
-    if rank >= len(devices):
+    device_of = {device.rank: device.device_id for server in read_rank_table(Path(path), RANK_TABLE)
+                 for device in server.devices}
+    if os.environ.get("RANK_SIZE") and get_device_num() != len(device_of):
+        raise UserError(f"RANK_SIZE: found {get_device_num()}, but {path} (RANK_TABLE_FILE) has {len(device_of)} "
+                        f"devices; set RANK_SIZE to {len(device_of)}, or make the table anew")
+    if rank not in device_of:
         raise UserError(f"RANK_ID: found {rank}, but {path} (RANK_TABLE_FILE) has only the ranks 0 to "
-                        f"{len(devices) - 1}")
-    device_id = get_device_id(devices[rank])
-    if device_id != devices[rank]:
-        raise UserError(f"DEVICE_ID: found {device_id}, but {path} (RANK_TABLE_FILE) gives rank {rank} device "
-                        f"{devices[rank]}; set DEVICE_ID to {devices[rank]}, or make the table anew")
-    return Launch(rank, len(devices), device_id)
-
-
-def read_rank_table(path: str | Path) -> list[int]:
-    """The device of each rank, in the order of the ranks, as a rank table of version 1.0 says.
-
-    Raises:
-        UserError: there is no such file, or it is no rank table.
-    """
-    try:
-        table = json.loads(Path(path).read_text(encoding="utf-8"))
-        device_of = {int(device["rank_id"]): int(device["device_id"])
-                     for server in table["server_list"] for device in server["device"]}
-    except OSError as error:
-        raise UserError(f"RANK_TABLE_FILE: cannot read {path}: {error.strerror}; give the cluster's table") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"RANK_TABLE_FILE: {path} is no rank table: expected JSON with a server_list of devices, each "
-                        f"with device_id and rank_id") from error
-    if not device_of or sorted(device_of) != list(range(len(device_of))):
-        raise UserError(f"RANK_TABLE_FILE: {path} has the ranks {sorted(device_of)}, expected each from 0 to "
-                        f"{max(device_of, default=0)} once")
-    return [device_of[rank] for rank in range(len(device_of))]
+                        f"{len(device_of) - 1}")
+    # Inside a container DEVICE_ID counts the devices that it may use, and the table those of the host.
+    return Launch(rank, len(device_of), get_device_id(device_of[rank]))
 
 
 def _device(target: str, local_rank: str) -> int:
