@@ -27,6 +27,6 @@ run_python() {
 
 # first_error LOG: the line to show of a failed run; what supervises several ranks knows which of them failed first.
 first_error() {
-    grep -m 1 -E '^error: (rank [0-9]|the scheduler )' "$1" ||
+    grep -m 1 -E '^error: (rank [0-9]|host [0-9]|the scheduler )' "$1" ||
         grep -m 1 -E '^error: |^[A-Za-z_.]*(Error|Exception)(:|$)' "$1" || tail -n 1 "$1"
 }

@@ -28,11 +28,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from scripts.host_link import HostLink  # noqa: E402
 from src.errors import UserError, run_script  # noqa: E402
 
 POLL_SECONDS = 0.2
-# From asking a process to end until it is killed: after a failure; when the user stops a run, which may save first.
-FAILURE_SECONDS, STOP_SECONDS = 5, 60
+# From asking a process to end until it is killed: after a failure, when the others can only wait for the one that is
+# gone; and when the user stops a run, which then ends its step and saves a checkpoint.
+FAILURE_SECONDS, STOP_SECONDS = 5, 300
 SCHEDULER = "from mindspore.communication import init; init()"  # returns, and ends the process, after the last rank
 _ERROR_LINE = re.compile(r"error: |[A-Za-z_.]*(Error|Exception)(:|$)")
 _PR_SET_PDEATHSIG = 1
@@ -75,24 +77,56 @@ class Process:
             return f"was ended by {signal.Signals(-self.popen.returncode).name}; its last output: {last_line(self.log)}"
         return f"ended with exit status {self.status}: {first_error(self.log)}"
 
-    def signal(self, number: int) -> None:
-        """Signal the process and all that it started."""
+    def ask_to_end(self) -> None:
+        """Send SIGTERM to the process alone, which may still need those that it started."""
         if self.popen.poll() is None:
-            os.killpg(self.popen.pid, number)
+            self.popen.terminate()
+
+    def kill(self) -> None:
+        """Kill the process and all that it started."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.popen.pid, signal.SIGKILL)
+        self.popen.wait()
+
+
+class Echo:
+    """Shows on the terminal what a log has gained."""
+
+    def __init__(self, log: Path) -> None:
+        self.log, self.shown = log, 0
+
+    def update(self) -> None:
+        """Show what is new."""
+        with self.log.open("rb") as file:
+            file.seek(self.shown)
+            text = file.read()
+        self.shown += len(text)
+        sys.stdout.buffer.write(text)
+        sys.stdout.buffer.flush()
 
 
 class Stopped(Exception):  # noqa: N818
-    """A signal asked this program to stop."""
+    """A signal, here or on another host, asked for an end of the run."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.number = number
+    def __init__(self, number: int, where: str = "") -> None:
+        super().__init__(where or f"stopped by {signal.Signals(number).name}")
+        self.status = 128 + number
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Start the ranks that the command line describes; exit with their status."""
     args = parse_arguments(argv)
-    sys.exit(run(ranks_of_host(args), args))
+    ranks = ranks_of_host(args)
+    with signals_raise():
+        link = HostLink(args.master_addr, args.master_port + 1, args.node_rank) if args.nodes > 1 else None
+        try:
+            status = run(ranks, args, link)
+        except Stopped as stopped:  # a second time, while the ranks were being stopped
+            status = stopped.status
+        finally:
+            if link is not None:
+                link.close()
+    sys.exit(status)
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -152,33 +186,42 @@ def free_port() -> int:
                 return port
 
 
-def run(ranks: list[Rank], args: argparse.Namespace) -> int:
+def run(ranks: list[Rank], args: argparse.Namespace, link: HostLink | None) -> int:
     """Start all processes and watch them until they end; return the exit status of the run."""
-    environments = [os.environ | {"RANK_ID": str(rank.number), "DEVICE_ID": str(rank.device)} for rank in ranks]
+    directory, common = Path(f"LOG{ranks[0].device}"), dict(os.environ)
     scheduler: list[Process] = []
     processes: list[Process] = []
-    with signals_raise():
-        try:
-            if args.processes:
-                meeting = meeting_variables(args)
-                if args.node_rank == 0:
-                    log = make_log(Path(f"LOG{ranks[0].device}") / "scheduler_log.txt")
-                    scheduler.append(start("the scheduler", [sys.executable, "-c", SCHEDULER], log,
-                                           os.environ | meeting | {"MS_ROLE": "MS_SCHED", "RANK_ID": "0"}))
-                environments = [environment | meeting | {"MS_ROLE": "MS_WORKER", "MS_NODE_ID": str(rank.number)}
-                                for rank, environment in zip(ranks, environments, strict=True)]
-            for rank, environment in zip(ranks, environments, strict=True):
-                binding = ["taskset", "-c", rank.cores] if rank.cores else []
-                processes.append(start(f"rank {rank.number} (device {rank.device})",
-                                       [*binding, sys.executable, *args.command],
-                                       make_log(Path(f"LOG{rank.device}") / args.log), environment))
-            return watch(processes, scheduler)
-        except Stopped as stopped:
-            print(f"stopped by {stopped}", file=sys.stderr, flush=True)
-            stop([*processes, *scheduler], STOP_SECONDS, stopped.number)
-            return 128 + stopped.number
-        finally:
-            stop([*processes, *scheduler], FAILURE_SECONDS)
+    echo = Echo(make_log(directory / args.log))
+    try:
+        if args.processes:
+            common |= meeting_variables(args)
+        if args.processes and args.node_rank == 0:
+            scheduler.append(start("the scheduler", [sys.executable, "-c", SCHEDULER],
+                                   make_log(directory / "scheduler_log.txt"),
+                                   common | {"MS_ROLE": "MS_SCHED", "RANK_ID": "0"}))
+        for rank in ranks:
+            processes.append(start_rank(rank, args, common))
+        return watch(processes, scheduler, link, echo)
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr, flush=True)
+        if link is not None:
+            link.report("stopped", str(stopped))
+        wait_for_end(processes, STOP_SECONDS, echo)  # they may still need the scheduler
+        return stopped.status
+    finally:
+        wait_for_end([*processes, *scheduler], FAILURE_SECONDS, echo)
+        for process in (*processes, *scheduler):
+            process.kill()
+
+
+def start_rank(rank: Rank, args: argparse.Namespace, common: dict[str, str]) -> Process:
+    """Start a rank with its place in the run as environment variables."""
+    environment = common | {"RANK_ID": str(rank.number), "DEVICE_ID": str(rank.device)}
+    if args.processes:
+        environment |= {"MS_ROLE": "MS_WORKER", "MS_NODE_ID": str(rank.number)}
+    binding = ["taskset", "-c", rank.cores] if rank.cores else []
+    return start(f"rank {rank.number} (device {rank.device})", [*binding, sys.executable, *args.command],
+                 make_log(Path(f"LOG{rank.device}") / args.log), environment)
 
 
 def meeting_variables(args: argparse.Namespace) -> dict[str, str]:
@@ -210,50 +253,55 @@ def start(name: str, command: list[str], log: Path, environment: dict[str, str])
     return Process(name, log, popen)
 
 
-def watch(processes: list[Process], scheduler: list[Process]) -> int:
-    """Show the first rank's output and wait for the end of all, or for the first failure; return the exit status."""
-    shown = 0
+def watch(processes: list[Process], scheduler: list[Process], link: HostLink | None, echo: Echo) -> int:
+    """Wait for the end of all ranks, or for the first failure here or on another host; return the exit status."""
     while True:
-        statuses = [process.status for process in processes]
-        shown = show_new(processes[0].log, shown)
+        ended = all(process.status is not None for process in processes)
         failed = [process for process in [*processes, *scheduler] if process.status]
+        echo.update()
+        if failed and link is not None:
+            time.sleep(1)  # the cause may lie on another host, and its line be on its way
+        heard = link.poll() if link is not None else None
+        if heard is not None:
+            return follow(*heard, link)
         if failed:
-            return report(failed, len(processes))
-        if not any(status is None for status in statuses):
+            return report(failed, len(processes), link)
+        if ended:
+            if link is not None:
+                link.report("done")
             return 0
         time.sleep(POLL_SECONDS)
 
 
-def report(failed: list[Process], count: int) -> int:
+def report(failed: list[Process], count: int, link: HostLink | None) -> int:
     """Say which process failed; of several at once, the one that a signal ended is the likeliest cause."""
     first = min(failed, key=lambda process: process.popen.returncode > 0)
     others = [process.name for process in failed if process is not first]
-    print(f"error: {first.name} {first.how_it_ended()}; its output is in {first.log}"
-          + (f"; at the same time ended: {', '.join(others)}" if others else "")
+    what = f"{first.name} {first.how_it_ended()}; its output is in {first.log}"
+    if link is not None:
+        link.report("failed", what)
+    print(f"error: {what}" + (f"; at the same time ended: {', '.join(others)}" if others else "")
           + ("; the other ranks are stopped" if len(failed) < count else ""), file=sys.stderr, flush=True)
     return first.status
 
 
-def show_new(log: Path, start_at: int) -> int:
-    """Copy what a log has gained to the terminal; return how far it was read."""
-    with log.open("rb") as file:
-        file.seek(start_at)
-        text = file.read()
-    sys.stdout.buffer.write(text)
-    sys.stdout.buffer.flush()
-    return start_at + len(text)
+def follow(kind: str, text: str, link: HostLink) -> int:
+    """Do as another host did: end with its failure, or stop as it was stopped."""
+    link.report(kind, text)
+    if kind == "stopped":
+        raise Stopped(signal.SIGTERM, text)
+    print(f"error: {text}; the ranks of this host are stopped", file=sys.stderr, flush=True)
+    return 1
 
 
-def stop(processes: list[Process], seconds: float, number: int = signal.SIGTERM) -> None:
-    """Ask the processes that still run to end, and kill those that do not within `seconds`."""
+def wait_for_end(processes: list[Process], seconds: float, echo: Echo) -> None:
+    """Ask the processes that still run to end, and give them time to."""
     for process in processes:
-        process.signal(number)
+        process.ask_to_end()
     deadline = time.monotonic() + seconds
     while any(process.status is None for process in processes) and time.monotonic() < deadline:
-        time.sleep(POLL_SECONDS / 4)
-    for process in processes:
-        process.signal(signal.SIGKILL)
-        process.popen.wait()
+        time.sleep(POLL_SECONDS)
+    echo.update()
 
 
 def first_error(log: Path) -> str:
@@ -275,14 +323,12 @@ def last_line(log: Path) -> str:
 def signals_raise() -> Iterator[None]:
     """Within, a signal that asks to stop raises `Stopped`; one that was ignored before (nohup) stays so."""
     def handler(number: int, _frame: object) -> None:
-        for other in before:
-            signal.signal(other, signal.SIG_IGN)  # the second Ctrl-C must not interrupt the stopping
         raise Stopped(number)
 
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    before = {number: old for number, old in before.items() if old != signal.SIG_IGN}
-    for number in before:
-        signal.signal(number, handler)
+    for number, old in before.items():
+        if old != signal.SIG_IGN:
+            signal.signal(number, handler)
     try:
         yield
     finally:

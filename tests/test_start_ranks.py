@@ -1,5 +1,6 @@
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.start_ranks import Rank, parse_arguments, ranks_of_host, share_cores
+from scripts.start_ranks import Rank, free_port, parse_arguments, ranks_of_host, share_cores
 from src.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -22,12 +23,16 @@ if deed.startswith("stubborn"):
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 if deed.startswith("mistake"):
     sys.exit("error: --data_dir: nothing there") if deed == "mistake" else sys.exit(2)
-if deed == "crash":
+if deed == "slowly crash":
+    time.sleep(2)
+if deed.endswith("crash"):
     raise ValueError("our fault")
 if deed == "killed":
     os.kill(os.getpid(), signal.SIGKILL)
+if deed == "saves":  # as a run that is asked to end does
+    signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.5), print("saved", flush=True), os._exit(130)))
 if deed != "end":
-    time.sleep(60)
+    time.sleep(3 if deed == "nap" else 60)
     print("slept", flush=True)
 """
 
@@ -119,13 +124,24 @@ def test_a_rank_that_does_not_want_to_end_is_killed(place):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_all(place, number):
-    process = start(place, "--rank", "0,0", "--rank", "1,1", "--", "stand in.py", "0=sleep", "1=sleep")
+def test_a_signal_stops_all_and_waits_for_what_they_save(place, number):
+    process = start(place, "--rank", "0,0", "--rank", "1,1", "--", "stand in.py", "0=saves", "1=saves")
     assert len(stand_ins(place)) == 2
     process.send_signal(number)
-    _, err = process.communicate(timeout=30)
-    assert process.returncode == 128 + number and err.splitlines()[-1] == f"stopped by {number.name}"
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 128 + number and err == f"stopped by {number.name}\n" and out.endswith("saved\n")
     assert not stand_ins(place)
+
+
+def test_a_second_signal_does_not_wait(place):
+    process = start(place, "--rank", "0,0", "--rank", "1,1", "--", "stand in.py", "0=stubborn", "1=sleep")
+    assert len(stand_ins(place)) == 2
+    process.terminate()
+    time.sleep(0.5)
+    assert process.poll() is None, "one signal waits for minutes"
+    process.terminate()
+    process.communicate(timeout=30)
+    assert process.returncode == 143 and not stand_ins(place)
 
 
 def test_nothing_is_left_behind_when_the_program_is_killed(place):
@@ -172,3 +188,68 @@ def test_cores_are_divided_without_rest(monkeypatch, available, count, shares):
 def test_mistakes_on_the_command_line(arguments, message):
     with pytest.raises(UserError, match=message.replace("[", r"\[")):
         parse_arguments(arguments)
+
+
+# --- two hosts, here two directories ---
+
+@pytest.fixture
+def start_on(tmp_path):
+    """Start the ranks of host 0 or 1; the hosts meet at a port of their own."""
+    port, started = free_port(), []
+
+    def start_host(number: int, deed: str) -> tuple[Path, subprocess.Popen]:
+        directory = tmp_path / f"host {number}"
+        directory.mkdir()
+        (directory / "stand in.py").write_text(STAND_IN)
+        process = start(directory, "--rank", f"{number},0", "--nodes", "2", "--node_rank", str(number), "--master_port",
+                        str(port), "--", "stand in.py", f"{number}={deed}")
+        started.append(process)
+        return directory, process
+
+    yield start_host
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize(("failing", "waiting"), [(0, 1), (1, 0)])
+def test_a_failure_reaches_the_other_host(start_on, failing, waiting):
+    other, other_process = start_on(waiting, "sleep")
+    stand_ins(other, 1)
+    failed, process = start_on(failing, "slowly crash")
+    assert process.communicate(timeout=30)[1].startswith(f"error: rank {failing} (device 0) ended with exit status 1")
+    _, err = other_process.communicate(timeout=30)
+    assert other_process.returncode == 1
+    assert err == (f"error: host {failing}: rank {failing} (device 0) ended with exit status 1: ValueError: our fault; "
+                   f"its output is in {failed / 'LOG0/log.txt'}; the ranks of this host are stopped\n")
+    assert not stand_ins(other, 1)
+
+
+def test_a_host_that_is_lost_ends_the_run(start_on):
+    first, first_process = start_on(0, "sleep")
+    second, second_process = start_on(1, "sleep")
+    stand_ins(first, 1), stand_ins(second, 1)
+    time.sleep(1)  # they meet
+    second_process.kill()
+    assert first_process.communicate(timeout=30)[1].startswith("error: host 1: the connection was lost; ")
+
+
+def test_a_signal_stops_both_hosts(start_on):
+    first, first_process = start_on(0, "saves")
+    second, second_process = start_on(1, "saves")
+    stand_ins(first, 1), stand_ins(second, 1)
+    time.sleep(1)  # they meet
+    second_process.send_signal(signal.SIGINT)
+    assert second_process.communicate(timeout=30)[1] == "stopped by SIGINT\n"
+    assert first_process.communicate(timeout=30)[1] == "host 1: stopped by SIGINT\n"
+    assert first_process.returncode == 143
+
+
+def test_a_host_may_end_before_the_other(start_on):
+    first, first_process = start_on(0, "nap")
+    stand_ins(first, 1)
+    _, second_process = start_on(1, "end")
+    assert second_process.communicate(timeout=30)[1] == "" and second_process.returncode == 0
+    port = int(first_process.args[first_process.args.index("--master_port") + 1]) + 1
+    socket.create_connection(("127.0.0.1", port)).close()  # somebody who is no host of the run
+    assert first_process.communicate(timeout=30)[1] == "" and first_process.returncode == 0

@@ -7,6 +7,7 @@ README.md beside this file describes the options and what is written.
 """
 
 import argparse
+import re
 import shlex
 import stat
 import sys
@@ -21,7 +22,7 @@ from scripts.start_ranks import Rank, share_cores  # noqa: E402
 from src.errors import UserError, run_script  # noqa: E402
 from src.files import atomic_write  # noqa: E402
 from src.model_utils.config import Config, load_config  # noqa: E402
-from src.rank_table import find_this_host, logical_id, read_hccn, read_rank_table  # noqa: E402
+from src.rank_table import Server, find_this_host, logical_id, read_hccn, read_rank_table  # noqa: E402
 
 FOLLOW_FROM_THE_TABLE = ("device_id", "device_num", "data_dir")
 
@@ -41,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = training_options(args, read_settings(ini), ini, ranks, rank_size)
     script = training_script(args.run_script_dir)
 
-    text = commands(table, host.names[0], ranks, rank_size, args.hccl_time_out, [str(script), *options])
+    link = link_options(servers, servers.index(host), args.master_port)
+    text = commands(table, host.names[0], ranks, rank_size, args.hccl_time_out, link, [str(script), *options])
     write_executable(Path(args.cmd_file), text)
     for rank in ranks:
         print(f"rank {rank.number} of {rank_size}: device {rank.device}, "
@@ -61,6 +63,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--cmd_file", default="distributed_cmd.sh", help="file to write")
     parser.add_argument("--hccl_time_out", type=int, default=600, help="HCCL_CONNECT_TIMEOUT, in seconds")
     parser.add_argument("--hccn_config_file", default="", help="this host's devices; default: /etc/hccn.conf")
+    parser.add_argument("--master_port", type=int, default=8118,
+                        help="with several hosts: the port after it serves to tell of failures")
     parser.add_argument("--server_id", default="", help="this host's entry in the table; default: by its addresses")
     parser.add_argument("--bind_cores", choices=("true", "false"), default="true",
                         help="give each rank cores of its own, by taskset")
@@ -93,7 +97,16 @@ def training_options(args: argparse.Namespace, config: Config, ini: Path, ranks:
     return options
 
 
-def commands(table: Path, host: str, ranks: list[Rank], rank_size: int, time_out: int, command: list[str]) -> str:
+def link_options(servers: list[Server], number: int, port: int) -> str:
+    """The options by which several hosts tell each other of failures; none where the table has no address of host 0."""
+    address = next((name for name in servers[0].names if re.fullmatch(r"\d+(\.\d+){3}", name)), None)
+    if len(servers) == 1 or address is None:
+        return ""
+    return f" --nodes {len(servers)} --node_rank {number} --master_addr {address} --master_port {port}"
+
+
+def commands(table: Path, host: str, ranks: list[Rank], rank_size: int, time_out: int, link: str,
+             command: list[str]) -> str:
     """The text of distributed_cmd.sh."""
     lines = [
         "#!/usr/bin/env bash",
@@ -104,7 +117,7 @@ def commands(table: Path, host: str, ranks: list[Rank], rank_size: int, time_out
         f"default_python={shlex.quote(sys.executable)}",
         f"export RANK_TABLE_FILE={shlex.quote(str(table))} RANK_SIZE={rank_size} HCCL_CONNECT_TIMEOUT={time_out}",
         f'exec "${{PYTHON:-$default_python}}" {shlex.quote(str(REPOSITORY / "scripts/start_ranks.py"))} '
-        f"--log pretraining_log.txt \\",
+        f"--log pretraining_log.txt{link} \\",
         *(f"    --rank {rank.number},{rank.device}{f',{rank.cores}' if rank.cores else ''} \\" for rank in ranks),
         f'    -- {shlex.join(command)} "$@"',
     ]
