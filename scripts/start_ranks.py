@@ -121,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         link = HostLink(args.master_addr, args.master_port + 1, args.node_rank) if args.nodes > 1 else None
         try:
             status = run(ranks, args, link)
-        except Stopped as stopped:  # a second time, while the ranks were being stopped
+        except Stopped as stopped:  # while the ranks were being stopped
             status = stopped.status
         finally:
             if link is not None:
@@ -206,7 +206,10 @@ def run(ranks: list[Rank], args: argparse.Namespace, link: HostLink | None) -> i
         print(stopped, file=sys.stderr, flush=True)
         if link is not None:
             link.report("stopped", str(stopped))
-        wait_for_end(processes, STOP_SECONDS, echo)  # they may still need the scheduler
+        with suppress(Stopped):  # a second signal ends the patience
+            wait_for_end(processes, STOP_SECONDS, echo)  # they may still need the scheduler
+        for process in processes:
+            process.kill()
         return stopped.status
     finally:
         wait_for_end([*processes, *scheduler], FAILURE_SECONDS, echo)

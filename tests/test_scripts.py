@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import subprocess
@@ -6,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from toy_pretraining import tiny_options
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SCRIPTS = REPOSITORY / "scripts"
@@ -284,6 +286,21 @@ def test_mpirun(run, place, tmp_path):
     assert words[:2] == ["--hostfile", "hosts"] and words[words.index("-n") + 1] == "8"
     assert words[script - 3:script] == ["--output-filename", str(place / "LOG"), str(place / "python stub")]
     assert by_option(words[script + 1:])["--device_num"] == "8"
+
+
+def test_two_processes_really_train(place, toy_records):
+    command = ["bash", str(SCRIPTS / "run_distributed_pretrain_cpu.sh"), "2", "1", str(toy_records / "mindrecord"),
+               "--foreground", *tiny_options(train_steps=3)]
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=600,
+                          env=os.environ | {"PYTHON": sys.executable})
+    assert done.returncode == 0, done.stderr
+    steps = [line for line in done.stdout.splitlines() if line.startswith("epoch: ")]
+    assert [line.split("step: ")[1].split(",")[0] for line in steps] == ["1", "2", "3"]
+    assert (place / "LOG0/pretraining_log.txt").read_text().splitlines() == done.stdout.splitlines()
+    assert "epoch: " not in (place / "LOG1/pretraining_log.txt").read_text(), "rank 0 alone reports"
+    records = [json.loads(line) for line in (place / "LOG0/metrics.jsonl").read_text().splitlines()]
+    assert len([record for record in records if "loss" in record]) == 3
+    assert len(list((place / "LOG0").glob("checkpoint_bert-*_3.ckpt"))) == 1
 
 
 def test_evaluation_launcher(run, place):
