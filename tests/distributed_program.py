@@ -12,7 +12,10 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -22,9 +25,10 @@ from mindspore import Parameter, Tensor, nn
 
 from src.callbacks import StepReport, StopOnDivergence
 from src.communication import any_rank, copy_from_first_rank, from_first_rank, gather
+from src.layers import Dense
 from src.model_utils.config import load_config
 from src.model_utils.device_adapter import DeviceInfo, set_up_device
-from src.optimizer import create_optimizer
+from src.optimizer import OPTIMIZERS, create_optimizer
 from src.train_step import LossScale
 from src.training import configured_step
 
@@ -44,11 +48,12 @@ def main() -> None:
 
 def run(script: str, options: list[str], device: DeviceInfo) -> object:
     """Run a script's main; with the option --signal_rank R, rank R gets SIGTERM in step 2."""
+    signalled = -1
     if "--signal_rank" in options:
-        *options, _, rank = options
-        if device.rank == int(rank):
-            StopOnDivergence.on_step = signal_in_step_2
-    return importlib.import_module(script).main([*options, "--distribute", "true", "--device_num", "2"])
+        *options, _, signalled = options
+    is_asked = device.rank == int(signalled)
+    with patch.object(StopOnDivergence, "on_step", signal_in_step_2) if is_asked else nullcontext():
+        return importlib.import_module(script).main([*options, "--distribute", "true", "--device_num", "2"])
 
 
 def signal_in_step_2(_: StopOnDivergence, report: StepReport) -> None:
@@ -116,11 +121,42 @@ def check_overflow(device: DeviceInfo, post_accumulation: str) -> list:
     return seen
 
 
+class TwoLayers(nn.Cell):
+    """The loss is the mean squared error of a network of two dense layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = Dense(6, 8, activation="gelu")
+        self.second = Dense(8, 2)
+
+    def construct(self, x: Tensor, y: Tensor) -> Tensor:
+        error = self.second(self.first(x)) - y
+        return (error * error).mean()
+
+
+def train_two_layers(device: DeviceInfo, optimizer: str) -> list:
+    """Four steps of 10 rows, in two halves: those of the ranks, or in one process accumulated; return all weights."""
+    random = np.random.default_rng(0)
+    network = TwoLayers()
+    for parameter in network.get_parameters():
+        parameter.set_data(Tensor(0.5 * random.standard_normal(parameter.shape, np.float32)))
+    config = load_config("", "pretrain_config.yaml", [
+        "--device_target", "CPU", "--accumulation_steps", str(2 // device.rank_size)])
+    group = config[optimizer].to_dict() | {"learning_rate": 0.01}
+    step = configured_step(config, device, network, create_optimizer(optimizer, network, group | (
+        {"warmup_steps": 0} if "warmup_steps" in group else {}), 4))
+    for _ in range(4):
+        halves = [random.standard_normal((2, 5, width), np.float32) for width in (6, 2)]
+        own = slice(device.rank, device.rank + 1) if device.rank_size == 2 else slice(0, 2)
+        step(*(Tensor(half[own].reshape(-1, half.shape[-1])) for half in halves))
+    return np.concatenate([parameter.asnumpy().ravel() for parameter in network.get_parameters()]).tolist()
+
+
 CHECKS: dict[str, Callable] = {
     "device": check_device, "gather": check_gather, "agreement": check_agreement, "copy": check_copy,
     "overflow_once": lambda device: check_overflow(device, "true"),
     "overflow_each": lambda device: check_overflow(device, "false"),
-}
+} | {f"optimizer {name}": partial(train_two_layers, optimizer=name) for name in OPTIMIZERS}
 
 if __name__ == "__main__":
     main()
