@@ -13,12 +13,13 @@ from mindspore import Tensor
 
 from src.bert_model import BertConfig, BertModel
 from src.errors import UserError
-from src.model_utils.config import load_config
+from src.model_utils.config import load_config, select_network
 from src.model_utils.device_adapter import resolve_compute_type
 
-# The group of pretrain_config.yaml that says how large each is. THOR is a way of training BERT-large.
-NETWORKS = {"bert_base": "base_net_cfg", "bert_nezha": "nezha_net_cfg", "bert_large": "large_net_cfg",
-            "bert_large_boost": "large_boost_net_cfg", "bert_thor": "large_net_cfg"}
+# The options of run_pretrain.py that choose each.
+NETWORKS = {"bert_base": ("--bert_network", "base"), "bert_nezha": ("--bert_network", "nezha"),
+            "bert_large": ("--bert_network", "large"), "bert_large_boost": ("--bert_network", "large_boost"),
+            "bert_thor": ("--config_path", "pretrain_thor_config.yaml")}
 SIZES = tuple(field.name for field in dataclasses.fields(BertConfig))
 
 
@@ -53,7 +54,7 @@ def create_network(name: str, *args: Any, **kwargs: Any) -> BertModel:  # noqa: 
         near = difflib.get_close_matches(unknown[0], SIZES, n=1)
         raise UserError(f"create_network: unknown argument {unknown[0]!r}"
                         + (f"; did you mean {near[0]}?" if near else f"; sizes are {', '.join(SIZES)}"))
-    sizes = load_config("", "pretrain_config.yaml", [])[NETWORKS[name]].to_dict()
+    sizes, _ = select_network(load_config("", "pretrain_config.yaml", NETWORKS[name]))
     sizes["compute_type"] = resolve_compute_type(ms.get_context("device_target"), sizes["compute_type"], False)
     sizes |= {key: value for key, value in kwargs.items() if key in SIZES}
     options = {key: value for key, value in kwargs.items() if key not in SIZES}

@@ -71,8 +71,12 @@ class WarmUpPolynomialDecay(nn.Cell):
 class Optimizer(nn.Cell):
     """What the optimizers share: the weights, which of them decay, the schedule and the number of updates made.
 
-    An optimizer is called with the gradients and a factor that multiplies all of them, None for 1.
+    An optimizer is called with the gradients and a factor that multiplies all of them, None for 1. A second-order one
+    also has `statistics`, inputs of the network without effect, and takes the gradients to these by
+    `refresh(gradients)` before an update for which `is_due()`.
     """
+
+    statistics: ParameterTuple | None = None
 
     def __init__(self, parameters: list[Parameter], learning_rate: WarmUpPolynomialDecay, weight_decay: float = 0.0,
                  layer_decay: float = 1.0):
@@ -130,7 +134,7 @@ class AdamWeightDecay(Optimizer):
                    eps: float | Tensor, weight: Parameter, m: Parameter, v: Parameter, decay: float, rate: float,
                    gradient: Tensor) -> bool:
         """Update one weight and its moments."""
-        gradient = _scaled(gradient, factor)
+        gradient = scaled(gradient, factor)
         if rate != 1.0:
             learning_rate = learning_rate * rate
         if decay > 0.0:
@@ -168,7 +172,7 @@ class Lamb(Optimizer):
                    weight: Parameter, m: Parameter, v: Parameter, decay: float, rate: float,
                    gradient: Tensor) -> bool:
         """Update one weight and its moments."""
-        gradient = _scaled(gradient, factor)
+        gradient = scaled(gradient, factor)
         if rate != 1.0:
             learning_rate = learning_rate * rate
         new_m = self.beta1 * m + (1.0 - self.beta1) * gradient
@@ -207,11 +211,12 @@ class Momentum(Optimizer):
         """Update one weight and its velocity."""
         if rate != 1.0:
             learning_rate = learning_rate * rate
-        self.apply_momentum(weight, velocity, learning_rate, _scaled(gradient, factor), self.momentum)
+        self.apply_momentum(weight, velocity, learning_rate, scaled(gradient, factor), self.momentum)
         return True
 
 
-def _scaled(gradient: Tensor, factor: Tensor | None) -> Tensor:
+def scaled(gradient: Tensor, factor: Tensor | None) -> Tensor:
+    """Return the gradient times `factor`, None for 1."""
     return gradient if factor is None else ops.Mul()(gradient, factor)
 
 
@@ -228,22 +233,30 @@ def squared_norm(x: Tensor) -> Tensor:
 OPTIMIZERS = {"Lamb": Lamb, "AdamWeightDecay": AdamWeightDecay, "Momentum": Momentum}
 
 
+def create_schedule(options: dict[str, Any], total_steps: int, value: str = "learning_rate",
+                    prefix: str = "") -> WarmUpPolynomialDecay:
+    """Take the keys of the schedule of `value` out of `options`; `prefix` begins the names of the others.
+
+    Without an end the value is constant; `decay_steps` 0 means the whole run of `total_steps` updates.
+    """
+    start = options.pop(value)
+    return WarmUpPolynomialDecay(start, options.pop(f"end_{value}", start), options.pop(f"{prefix}warmup_steps", 0),
+                                 options.pop(f"{prefix}decay_steps", 0) or total_steps,
+                                 options.pop(f"{prefix}power", 1.0))
+
+
 def create_optimizer(name: str, network: nn.Cell, group: Mapping[str, Any], total_steps: int) -> Optimizer:
     """Build the optimizer called `name` for the trainable weights of `network`.
 
-    `group` holds the configuration keys of that optimizer. Learning rate keys make the schedule; a group with nothing
-    but `learning_rate` keeps it constant. `decay_steps` 0 means the whole run of `total_steps` updates. `layer_decay`
-    is that of `layer_rates`.
+    `group` holds the configuration keys of that optimizer: those of the schedule (`create_schedule`) and the arguments
+    of its class. `layer_decay` is that of `layer_rates`.
     """
-    if name not in OPTIMIZERS:
-        raise UserError(f"optimizer: unknown optimizer '{name}'; choose one of {', '.join(OPTIMIZERS)}")
+    if name != "Thor" and name not in OPTIMIZERS:
+        raise UserError(f"optimizer: unknown optimizer '{name}'; choose one of {', '.join([*OPTIMIZERS, 'Thor'])}")
     options = dict(group)
-    rate = options.pop("learning_rate")
-    schedule = WarmUpPolynomialDecay(
-        learning_rate=rate,
-        end_learning_rate=options.pop("end_learning_rate", rate),
-        warmup_steps=options.pop("warmup_steps", 0),
-        decay_steps=options.pop("decay_steps", 0) or total_steps,
-        power=options.pop("power", 1.0),
-    )
+    schedule = create_schedule(options, total_steps)
+    if name == "Thor":
+        from src.thor import Thor  # which is made of what is above
+
+        return Thor(network, schedule, create_schedule(options, total_steps, "damping", "damping_"), **options)
     return OPTIMIZERS[name](network.trainable_params(), schedule, **options)

@@ -78,6 +78,7 @@ class TrainStep(nn.Cell):
         self.attempts = Parameter(Tensor(0, ms.int32), name="attempts", requires_grad=False)
         self.one = Tensor(1, ms.int32)
         self.dropout_masks = DropoutMasks(network, seed, rank)
+        self.statistics = optimizer.statistics
         self.hyper_map = ops.HyperMap()
         if accumulation_steps > 1:
             self.total_loss = Parameter(Tensor(0.0, ms.float32), name="accumulated_loss", requires_grad=False)
@@ -91,6 +92,8 @@ class TrainStep(nn.Cell):
     def construct(self, *columns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the loss float32 [], whether gradients overflowed bool [], and the loss scale that was used."""
         scale = self.loss_scale * 1.0
+        if self.statistics is not None:
+            self.refresh(columns, scale)
         if self.accumulation_steps == 1:
             loss, gradients = self.loss_and_gradients(columns, scale)
         else:
@@ -113,21 +116,43 @@ class TrainStep(nn.Cell):
     def accumulate(self, columns: tuple[Tensor, ...], scale: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return the mean loss and gradients over the micro-batches, in a loop that the graph holds once."""
         count = self.accumulation_steps
-        stacked = ()
-        for column in columns:
-            stacked += (column.reshape((count, -1) + column.shape[1:]),)  # [count, B, ...]
+        stacked = self.micro_batches(columns)
         ops.assign(self.total_loss, ops.zeros_like(self.total_loss))
         self.hyper_map(_reset, self.totals)
         index = ops.zeros((), ms.int32)
         while index < count:
-            micro_batch = ()
-            for column in stacked:
-                micro_batch += (column[index],)
-            loss, gradients = self.loss_and_gradients(micro_batch, scale / count)
+            loss, gradients = self.loss_and_gradients(_take(stacked, index), scale / count)
             ops.assign_add(self.total_loss, loss / count)
             self.hyper_map(_add_to, self.totals, gradients)
             index = index + 1
         return self.total_loss * 1.0, self.totals
+
+    def micro_batches(self, columns: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Return the columns with the micro-batches along an axis of their own, the first."""
+        stacked = ()
+        for column in columns:
+            stacked += (column.reshape((self.accumulation_steps, -1) + column.shape[1:]),)  # [count, B, ...]
+        return stacked
+
+    def refresh(self, columns: tuple[Tensor, ...], scale: Tensor) -> None:
+        """Let the optimizer take the statistics of this batch, if it wants them before the next update.
+
+        They are the gradients to `optimizer.statistics`, summed over the micro-batches and averaged over the devices.
+        """
+        if self.optimizer.is_due():
+            self.hyper_map(_reset, self.statistics)
+            stacked = self.micro_batches(columns)
+            index = ops.zeros((), ms.int32)
+            while index < self.accumulation_steps:
+                micro_batch = _take(stacked, index)
+                gradients = self.gradient(self.network, self.statistics)(*micro_batch, scale)
+                self.hyper_map(_add_to, self.statistics, gradients)
+                index = index + 1
+            self.optimizer.refresh(self.hyper_map(self.mean_over_devices, self.statistics))
+
+    def mean_over_devices(self, value: Tensor) -> Tensor:
+        """Return the mean over the devices, or the value as it is when there is one."""
+        return self.reduce_loss(value)
 
     def update(self, gradients: tuple[Tensor, ...], scale: Tensor) -> Tensor:
         """Unscale, clip and apply the gradients unless one is not finite; return whether one was not."""
@@ -161,6 +186,13 @@ class TrainStep(nn.Cell):
         if self.dynamic_scale:
             ops.assign(self.loss_scale, ops.maximum(scale / self.scale_rule.factor, 1.0))
             ops.assign(self.good_steps, ops.zeros_like(self.good_steps))
+
+
+def _take(stacked: tuple[Tensor, ...], index: Tensor) -> tuple[Tensor, ...]:
+    micro_batch = ()
+    for column in stacked:
+        micro_batch += (column[index],)
+    return micro_batch
 
 
 def _reset(total: Parameter) -> bool:
