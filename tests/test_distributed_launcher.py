@@ -180,7 +180,7 @@ def test_commands_of_another_table_are_not_run(place):
 
 def test_without_commands_the_script_makes_them(place):
     """Here the real training starts, and finds no Ascend."""
-    done = launch("my data", "hccl.json", BIND_CORES="false", SERVER_ID="10.0.0.7")
+    done = launch("my data", "hccl.json", BIND_CORES="false", SERVER_ID="10.0.0.7", START_SECONDS="100")
     assert done.returncode == 2 and "rank 0 of 4: device 0, all cores" in done.stdout
     assert done.stderr.startswith("error: rank ") and "device_target Ascend" in done.stderr.splitlines()[0]
     assert (place / "distributed_cmd.sh").exists()

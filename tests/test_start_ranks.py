@@ -206,6 +206,12 @@ def start_on(tmp_path):
         started.append(process)
         return directory, process
 
+    def wait_until_connected() -> None:
+        there, established = f":{port + 1:04X}", "01"
+        wait_for(lambda: any(row.split()[1].endswith(there) and row.split()[3] == established
+                             for row in Path("/proc/net/tcp").read_text().splitlines()[1:]))
+
+    start_host.wait_until_connected = wait_until_connected
     yield start_host
     for process in started:
         process.kill()
@@ -229,7 +235,7 @@ def test_a_host_that_is_lost_ends_the_run(start_on):
     first, first_process = start_on(0, "sleep")
     second, second_process = start_on(1, "sleep")
     stand_ins(first, 1), stand_ins(second, 1)
-    time.sleep(1)  # they meet
+    start_on.wait_until_connected()
     second_process.kill()
     assert first_process.communicate(timeout=30)[1].startswith("error: host 1: the connection was lost; ")
 
@@ -238,7 +244,7 @@ def test_a_signal_stops_both_hosts(start_on):
     first, first_process = start_on(0, "saves")
     second, second_process = start_on(1, "saves")
     stand_ins(first, 1), stand_ins(second, 1)
-    time.sleep(1)  # they meet
+    start_on.wait_until_connected()
     second_process.send_signal(signal.SIGINT)
     assert second_process.communicate(timeout=30)[1] == "stopped by SIGINT\n"
     assert first_process.communicate(timeout=30)[1] == "host 1: stopped by SIGINT\n"
