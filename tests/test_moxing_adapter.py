@@ -1,6 +1,7 @@
 """Runs on ModelArts, with a stand-in for its moxing (tests/fixtures/moxing)."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import toy_pretraining
 import yaml
 from toy_finetuning import tiny_options, toy_rows, write_rows
 
@@ -309,3 +311,21 @@ def test_names_that_modelarts_users_give(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # ModelArts starts scripts in a directory of its own
     config = load_config("", "task_ner_config.yaml", ["--config_path=task_ner_cpu_config.yaml"])
     assert config.device_target == "CPU"
+
+
+def test_a_pretraining_job_that_is_stopped(cloud, toy_records):
+    """The documented start-up file, stopped by the platform: the last checkpoint is saved and uploaded."""
+    shutil.copytree(toy_records / "mindrecord", cloud.data, dirs_exist_ok=True)
+    (cloud.data / "train.mindrecord").unlink()
+    options = toy_pretraining.tiny_options(train_steps=100_000)
+    job = toy_pretraining.start_script("train.py", [*options, *cloud.options()], cloud.root, env=os.environ | {
+        "PYTHONPATH": str(STAND_IN)})
+    for line in job.stdout:
+        if line.startswith("epoch"):
+            break
+    job.send_signal(signal.SIGTERM)
+    _, errors = job.communicate(timeout=120)
+    assert job.returncode == 130, errors
+    assert "interrupted after step" in errors
+    assert {"metrics.jsonl"} < cloud.uploaded()
+    assert any(name.endswith(".ckpt") for name in cloud.uploaded())
