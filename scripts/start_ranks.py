@@ -35,6 +35,7 @@ POLL_SECONDS = 0.2
 # From asking a process to end until it is killed: after a failure, when the others can only wait for the one that is
 # gone; and when the user stops a run, which then ends its step and saves a checkpoint.
 FAILURE_SECONDS, STOP_SECONDS = 5, 300
+INTERRUPTED = 130  # exit status of a rank that a signal asked to end, and that ended in order
 SCHEDULER = "from mindspore.communication import init; init()"  # returns, and ends the process, after the last rank
 _ERROR_LINE = re.compile(r"error: |[A-Za-z_.]*(Error|Exception)(:|$)")
 _PR_SET_PDEATHSIG = 1
@@ -262,6 +263,8 @@ def watch(processes: list[Process], scheduler: list[Process], link: HostLink | N
         ended = all(process.status is not None for process in processes)
         failed = [process for process in [*processes, *scheduler] if process.status]
         echo.update()
+        if failed and all(process.status == INTERRUPTED for process in failed):
+            raise Stopped(signal.SIGINT, f"{failed[0].name} was interrupted")  # the others may be saving
         if failed and link is not None:
             time.sleep(1)  # the cause may lie on another host, and its line be on its way
         heard = link.poll() if link is not None else None

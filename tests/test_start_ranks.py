@@ -29,6 +29,9 @@ if deed.endswith("crash"):
     raise ValueError("our fault")
 if deed == "killed":
     os.kill(os.getpid(), signal.SIGKILL)
+if deed == "interrupted":
+    time.sleep(1)
+    sys.exit(130)
 if deed == "saves":  # as a run that is asked to end does
     signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.5), print("saved", flush=True), os._exit(130)))
 if deed != "end":
@@ -131,6 +134,12 @@ def test_a_signal_stops_all_and_waits_for_what_they_save(place, number):
     out, err = process.communicate(timeout=30)
     assert process.returncode == 128 + number and err == f"stopped by {number.name}\n" and out.endswith("saved\n")
     assert not stand_ins(place)
+
+
+def test_ranks_that_stop_in_order_may_save(place):
+    """A signal to one rank stops all after the same step; the one that saves ends later."""
+    status, out, err = run(place, "--rank", "0,0", "--rank", "1,1", "--", "stand in.py", "0=saves", "1=interrupted")
+    assert status == 130 and err == "rank 1 (device 1) was interrupted\n" and out.endswith("saved\n")
 
 
 def test_a_second_signal_does_not_wait(place):
