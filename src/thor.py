@@ -277,7 +277,7 @@ def _identity(statistic: Parameter) -> Parameter:
 
 
 def _groups_of_width(shapes: list[tuple[int, ...]]) -> tuple[tuple[Any, ...], ...]:
-    """For each width in ascending `shapes` [n,b,b]: start and stop in the list, and each one's first block and count."""
+    """For each width in the ascending `shapes` [n,b,b]: start and stop there, and the first block and count of each."""
     groups = []
     for width in sorted({shape[-1] for shape in shapes}):
         members = [number for number, shape in enumerate(shapes) if shape[-1] == width]

@@ -68,13 +68,11 @@ def loss_and_gradients(w, x, y):
     return (error * error).mean(), gradients, {"hidden.weight": (x, d_hidden), "output.weight": (h, d_output)}
 
 
-def damped_inverse(rows, root, block):
-    """The inverse of (F / mean eigenvalue + root I) for F = E[row row^T], of which only the blocks are kept."""
+def factor_of(rows, block):
+    """E[row row^T] with a mean eigenvalue of 1, of which only the blocks are kept."""
     f = rows.T @ rows / len(rows)
-    f = f / (np.trace(f) / len(f))
     within = np.arange(len(f)) // block
-    f = np.where(within[:, None] == within[None], f, 0.0)
-    return np.linalg.inv(f + root * np.eye(len(f)))
+    return np.where(within[:, None] == within[None], f / (np.trace(f) / len(f)), 0.0)
 
 
 def reference(w, data, micro_batches, clip_norm):
@@ -82,7 +80,7 @@ def reference(w, data, micro_batches, clip_norm):
     blocks = {"hidden.weight": (5, 4), "output.weight": (4, 2)}
     w = {name: value.astype(np.float64) for name, value in w.items()}
     m, v = ({name: np.zeros_like(value) for name, value in w.items()} for _ in range(2))
-    history = []
+    inverses, history = {}, []
     for step, (x, y) in enumerate(data):
         parts = [loss_and_gradients(w, *part) for part in zip(np.split(x, micro_batches), np.split(y, micro_batches),
                                                                strict=True)]
@@ -90,8 +88,10 @@ def reference(w, data, micro_batches, clip_norm):
         if step % GROUP["frequency"] == 0:
             left = 1 - min(step / GROUP["damping_decay_steps"], 1)
             damping = (GROUP["damping"] - GROUP["end_damping"]) * left ** 4 + GROUP["end_damping"]
-            inverses = {name: [damped_inverse(np.concatenate([part[2][name][side] for part in parts]), damping ** 0.5,
-                                              blocks[name][side]) for side in (0, 1)] for name in blocks}
+            for name, widths in blocks.items():
+                for side, width in enumerate(widths):
+                    f = factor_of(np.concatenate([part[2][name][side] for part in parts]), width)
+                    inverses[name, side] = np.linalg.inv(f + damping ** 0.5 * np.eye(len(f)))
         if clip_norm:
             norm = np.sqrt(sum(np.sum(g * g) for g in gradients.values()))
             gradients = {name: g * min(1, clip_norm / norm) for name, g in gradients.items()}
@@ -102,7 +102,7 @@ def reference(w, data, micro_batches, clip_norm):
             v[name] = 0.99 * v[name] + 0.01 * g * g
             u = m[name] / (1 - 0.8 ** (step + 1)) / (np.sqrt(v[name] / (1 - 0.99 ** (step + 1))) + 1e-6)
             if name in blocks:
-                natural = inverses[name][1] @ m[name] @ inverses[name][0]
+                natural = inverses[name, 1] @ m[name] @ inverses[name, 0]
                 u = natural * np.linalg.norm(u) / np.linalg.norm(natural) + 0.1 * w[name]
             w[name] = w[name] - rate * u
         history.append((np.mean([part[0] for part in parts]), dict(w)))
