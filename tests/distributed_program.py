@@ -32,6 +32,8 @@ from src.optimizer import OPTIMIZERS, create_optimizer
 from src.train_step import LossScale
 from src.training import configured_step
 
+ALL_OPTIMIZERS = (*OPTIMIZERS, "Thor")
+
 
 def main() -> None:
     directory = Path(sys.argv[1])
@@ -156,7 +158,7 @@ CHECKS: dict[str, Callable] = {
     "device": check_device, "gather": check_gather, "agreement": check_agreement, "copy": check_copy,
     "overflow_once": lambda device: check_overflow(device, "true"),
     "overflow_each": lambda device: check_overflow(device, "false"),
-} | {f"optimizer {name}": partial(train_two_layers, optimizer=name) for name in OPTIMIZERS}
+} | {f"optimizer {name}": partial(train_two_layers, optimizer=name) for name in ALL_OPTIMIZERS}
 
 if __name__ == "__main__":
     main()
