@@ -7,10 +7,12 @@ Starting the processes takes longer than most of what they do. So they run all j
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,7 +31,7 @@ import run_ner
 import run_pretrain
 import run_squad
 from src.checkpoint import read_weights
-from src.model_utils.config import load_config
+from src.model_utils.config import REPOSITORY, load_config
 from src.model_utils.device_adapter import DeviceInfo
 
 TESTS = Path(__file__).resolve().parent
@@ -299,3 +301,51 @@ def test_one_process_goes_on_from_two_ranks(two_ranks: Outcome, uninterrupted: P
                                           load_checkpoint_path=checkpoint))
     assert "ranks 2 -> 1" in capsys.readouterr().err
     assert_same_training(tmp_path, uninterrupted, skipped=2)
+
+
+# ---------------------------------------------------------------- a rank that dies
+
+@pytest.fixture
+def long_run(tmp_path: Path) -> Iterator[subprocess.Popen]:
+    """Two ranks that train for hours, started by the launcher of the scripts, after their first steps."""
+    toy_pretraining.write_records(tmp_path / "train", toy_pretraining.toy_batch(19))
+    options = pretraining_options(tmp_path, "out", train_steps=10**6, save_checkpoint_steps=10**6, distribute="true")
+    process = subprocess.Popen(
+        [sys.executable, REPOSITORY / "scripts" / "start_ranks.py", "--processes", "2", "--log", "log.txt", "--",
+         REPOSITORY / "run_pretrain.py", *options], cwd=tmp_path, text=True, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, env=os.environ | {"GLOG_v": "3"})
+    metrics = tmp_path / "out" / "metrics.jsonl"
+    try:
+        while not (metrics.exists() and len(metrics.read_text().splitlines()) > 2):
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.2)
+        yield process
+    finally:
+        process.kill()  # the ranks end with it
+        process.wait()
+
+
+def rank_pid(launcher: subprocess.Popen, rank: int) -> int:
+    """Of a rank that `launcher` started."""
+    children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
+    place = {f"RANK_ID={rank}", "MS_ROLE=MS_WORKER"}
+    return next(int(pid) for pid in children
+                if place <= set(Path(f"/proc/{pid}/environ").read_text(errors="replace").split("\0")))
+
+
+def test_a_killed_rank_stops_the_others(long_run: subprocess.Popen) -> None:
+    first = rank_pid(long_run, 0)
+    os.kill(rank_pid(long_run, 1), signal.SIGKILL)
+    _, errors = long_run.communicate(timeout=60)
+    assert re.search(r"^error: rank 1 \(device 1\) was ended by SIGKILL", errors, re.MULTILINE)
+    assert long_run.returncode == 128 + signal.SIGKILL
+    assert not Path(f"/proc/{first}").exists()
+
+
+@pytest.mark.slow
+def test_sigterm_to_the_launcher_lets_the_first_rank_save(long_run: subprocess.Popen, tmp_path: Path) -> None:
+    long_run.terminate()
+    long_run.communicate(timeout=60)
+    assert long_run.returncode == 128 + signal.SIGTERM
+    steps = len(losses(tmp_path / "out"))
+    assert len(list((tmp_path / "out").glob(f"checkpoint_bert-*_{steps}.ckpt"))) == 1
