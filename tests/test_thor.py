@@ -10,6 +10,7 @@ from mindspore import Tensor, nn, ops
 from test_run_pretrain import assert_same_training, kill_when, last_step, pretrain
 from toy_pretraining import tiny_options, toy_batch
 
+import run_classifier
 import run_pretrain
 from src.bert_for_pre_training import BertNetworkWithLoss, initialize_parameters
 from src.bert_model import BertConfig
@@ -256,19 +257,26 @@ def test_bad_options_are_named(option, value, message):
 
 # ---------------------------------------------------------------- from the command line
 
-def test_the_published_settings():
+def test_the_configuration_of_thor():
     config = load_config("", "pretrain_config.yaml", ["--config_path", "pretrain_thor_config.yaml"])
     assert (config.optimizer, config.loss_scale_value, config.bert_network) == ("Thor", 1024, "large")
+    # What has the original's meaning has its value.
     assert config.Thor.to_dict().items() >= {
-        "learning_rate": 6.464e-3, "end_learning_rate": 1e-6, "power": 2.0, "decay_steps": 30000, "damping": 7.035e-3,
-        "end_damping": 1e-6, "damping_power": 4.0, "damping_decay_steps": 30000, "momentum": 0.9,
-        "weight_decay": 1e-5, "frequency": 100}.items()
+        "end_learning_rate": 1e-6, "power": 2.0, "decay_steps": 30000, "damping_power": 4.0,
+        "damping_decay_steps": 30000, "momentum": 0.9, "weight_decay": 1e-5, "frequency": 100,
+        "block_size": 128}.items()
 
 
 def test_the_command_line_refuses_bad_options():
     for option, value in (("frequency", "0"), ("damping", "0")):
         with pytest.raises(UserError, match=f"Thor.{option}"):
             run_pretrain.main(tiny_options(optimizer="Thor", **{f"Thor__{option}": value}))
+
+
+def test_fine_tuning_refuses_thor_in_one_line():
+    with pytest.raises(UserError, match='optimizer_cfg.optimizer: expected one of .*; found "Thor"') as caught:
+        run_classifier.main(["--optimizer_cfg.optimizer", "Thor"])
+    assert "\n" not in str(caught.value)
 
 
 def test_killed_between_refreshes_it_goes_on_with_the_same_digits(toy_records: Path, tmp_path: Path) -> None:
