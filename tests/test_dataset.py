@@ -130,6 +130,19 @@ def test_two_ranks_see_what_one_sees(mindrecords, accumulation_steps, buckets):
             assert np.array_equal(np.concatenate(batches, axis=1).reshape(-1, length), column)
 
 
+@pytest.mark.parametrize("rank_size", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize("accumulation_steps", [1, 2])
+def test_any_number_of_ranks_takes_every_record_once_an_epoch(mindrecords, rank_size, accumulation_steps):
+    """No step divides the 53 records: after as many epochs as a step has rows, each was taken that often."""
+    rows = 2 * accumulation_steps * rank_size
+    ranks = [data.BatchStream(mindrecords, 2, N, seed=1, accumulation_steps=accumulation_steps, rank=rank,
+                              rank_size=rank_size) for rank in range(rank_size)]
+    steps = [np.concatenate([numbers_of(batch) for batch in of_ranks]) for of_ranks in zip(*ranks, strict=True)]
+    assert np.bincount(np.concatenate(steps), minlength=N).tolist() == [rows] * N
+    first_epoch = np.concatenate(steps[:N // rows])
+    assert len(set(first_epoch.tolist())) == len(first_epoch)
+
+
 def test_file_order_without_shuffling_and_first_rows_only(directories):
     records = data.open_records(directories["tfrecord"], "tfrecord", data.PRETRAIN_TYPES, num_samples=21)
     steps = data.BatchStream(records, 6, 7, seed=0, shuffle=False)

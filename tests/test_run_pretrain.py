@@ -122,7 +122,9 @@ def prepared(toy_records: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     def prepare(**options: object) -> SimpleNamespace:
         caught = SimpleNamespace()
 
-        def catch(step_cell: TrainStep, stream: BatchStream, plan: RunPlan, callbacks: list, sink_steps: int) -> None:
+        def catch(step_cell: TrainStep, stream: BatchStream, plan: RunPlan, callbacks: list, sink_steps: int,
+                  rank_size: int) -> None:
+            assert rank_size == 1
             vars(caught).update(step=step_cell, stream=stream, plan=plan, callbacks=callbacks, sink_steps=sink_steps)
             for callback in callbacks:
                 callback.close()
