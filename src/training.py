@@ -13,7 +13,7 @@ from mindspore.train import Model, RunContext
 
 from src.callbacks import Callback, RunPlan, StepMeter, StepReport
 from src.checkpoint import Checkpoint, find_newest, load_checkpoint_path, restore_training
-from src.communication import any_rank, copy_from_first_rank, from_first_rank
+from src.communication import MeanOfGradients, any_rank, copy_from_first_rank, from_first_rank
 from src.dataset import BatchStream, create_dataset, user_errors_of
 from src.model_utils.config import Config
 from src.model_utils.device_adapter import DeviceInfo
@@ -31,7 +31,7 @@ def configured_step(config: Config, device: DeviceInfo, network: nn.Cell, optimi
         if config.enable_lossscale == "true" else None,
         accumulation_steps=config.accumulation_steps,
         clip_norm=config.max_grad_norm if config.enable_global_norm == "true" else None,
-        grad_reducer=nn.DistributedGradReducer(optimizer.parameters) if device.rank_size > 1 else None,
+        grad_reducer=MeanOfGradients(device.rank_size) if device.rank_size > 1 else None,
         allreduce_post_accumulation=config.allreduce_post_accumulation == "true",
         seed=config.seed,
         rank=device.rank,

@@ -115,8 +115,7 @@ def _join_processes(launch: Launch) -> int:
     if rank_size != launch.rank_size or launch.rank not in (None, rank):
         raise UserError(f"distribute true: the launcher named this process rank {launch.rank} of {launch.rank_size}, "
                         f"but it became rank {rank} of {rank_size}; does another run meet at the same port?")
-    # The gradients are reduced by our own training step, whose mean is over rank_size. On Ascend and GPU MindSpore
-    # sends them in pieces of 64 MB. On CPU it sends each by itself; to concatenate them there took as long or longer.
+    # On Ascend and GPU the gradients are then sent in pieces of 64 MB.
     ms.set_auto_parallel_context(parallel_mode="data_parallel", gradients_mean=True, device_num=rank_size,
                                  comm_fusion={"allreduce": {"mode": "auto", "config": None}})
     return rank
