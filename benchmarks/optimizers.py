@@ -40,10 +40,10 @@ from src.train_step import TrainStep  # noqa: E402
 VOCAB_SIZE = 4000
 SCHEDULE = {"end_learning_rate": 0.0, "power": 1.0, "weight_decay": 0.01}
 OPTIMIZERS = {  # settings and the learning rates that are tried
-    "Lamb": ({"beta1": 0.9, "beta2": 0.999, "eps": 1e-6}, (3e-3, 6e-3, 1.2e-2, 2.4e-2)),
-    "AdamWeightDecay": ({"beta1": 0.9, "beta2": 0.999, "eps": 1e-6}, (2.5e-4, 5e-4, 1e-3, 2e-3)),
+    "Lamb": ({"beta1": 0.9, "beta2": 0.999, "eps": 1e-6}, (1.5e-3, 3e-3, 6e-3, 1.2e-2)),
+    "AdamWeightDecay": ({"beta1": 0.9, "beta2": 0.999, "eps": 1e-6}, (1.25e-4, 2.5e-4, 5e-4, 1e-3)),
     "Thor": ({"momentum": 0.9, "beta2": 0.999, "eps": 1e-6, "damping": 0.1, "end_damping": 0.01, "damping_power": 4.0,
-              "frequency": 20}, (1e-3, 2e-3, 4e-3, 8e-3)),
+              "frequency": 20}, (5e-4, 1e-3, 2e-3, 4e-3)),
 }
 
 
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
     """Make the records, run what is not in the results yet, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--output_dir", default="output/optimizers", help="records and results; both are used again")
-    parser.add_argument("--steps", type=int, default=400, help="steps of each run")
+    parser.add_argument("--steps", type=int, default=500, help="steps of each run")
     parser.add_argument("--eval_steps", type=int, default=25, help="steps between two evaluations")
     parser.add_argument("--optimizers", nargs="+", choices=list(OPTIMIZERS), default=list(OPTIMIZERS))
     parser.add_argument("--target", type=float, help="masked accuracy to reach, such as 0.3")
@@ -96,7 +96,7 @@ class Training:
         config = BertConfig(vocab_size=VOCAB_SIZE, **quick_start.NETWORK)
         self.network, self.scored = BertNetworkWithLoss(config, is_training=True), BertPretrainEval(config)
         initialize_parameters(self.network, config.initializer_range, seed=0)
-        group = OPTIMIZERS[name][0] | SCHEDULE | {"learning_rate": 0.0, "warmup_steps": steps // 20}
+        group = OPTIMIZERS[name][0] | SCHEDULE | {"learning_rate": 0.0, "warmup_steps": steps // 10}
         optimizer = create_optimizer(name, self.network, group, steps)
         self.rate = Parameter(Tensor(0.0, ms.float32), name="rate", requires_grad=False)
         optimizer.learning_rate.learning_rate = self.rate  # instead of a constant of the graph
