@@ -17,7 +17,7 @@ from mindspore import Parameter, Tensor, lazy_inline, nn, ops
 
 from src.dropout import Dropout
 from src.errors import UserError
-from src.layers import Dense, LayerNorm, Softmax, get_activation
+from src.layers import Dense, LayerNorm, Softmax, get_activation, on_cpu
 
 # Where the distance between two tokens is clipped: the published MindSpore checkpoints, and the paper.
 DEFAULT_MAX_RELATIVE_POSITION = {"learned": 16, "sinusoidal": 64}
@@ -193,7 +193,10 @@ class BertAttention(nn.Cell):
                                                                                     config.size_per_head)
 
     def construct(self, x: Tensor, additive_mask: Tensor, relative: Tensor | None, number: Tensor) -> Tensor:
-        """Map x [B*S,H], additive_mask [B,1,1,S], relative and number (see `BertTransformer`) to values [B*S,H]."""
+        """Map x [B*S,H], additive_mask, relative and number (see `BertTransformer`) to values [B*S,H].
+
+        additive_mask is [B,1,1,S] or [B,N,S,S].
+        """
         heads = (-1, additive_mask.shape[-1], self.num_heads, self.size_per_head)
         # Scaling the queries instead of the scores touches D instead of T numbers per query.
         query = (self.query_layer(x) * self.scale).reshape(heads).transpose(0, 2, 1, 3)  # [B,N,F,D]
@@ -276,6 +279,8 @@ class BertTransformer(nn.Cell):
 
     def __init__(self, config: BertConfig, attention_dropout: float, hidden_dropout: float):
         super().__init__()
+        self.on_cpu = on_cpu()
+        self.num_heads = config.num_attention_heads
         self.use_relative_positions = config.use_relative_positions
         self.max_relative_position = config.max_relative_position
         self.fixed_table = None
@@ -289,6 +294,8 @@ class BertTransformer(nn.Cell):
         length = input_mask.shape[1]
         mask = input_mask.reshape((-1, 1, 1, length)).astype(ms.float32)
         additive_mask = (1.0 - mask) * MASKED_SCORE  # [B,1,1,T]
+        if self.on_cpu:  # once for all blocks: a sum that broadcasts takes more memory, see `src.layers.spread`
+            additive_mask = ops.tile(additive_mask, (1, self.num_heads, length, 1))  # [B,N,F,T]
         relative = self.relative_positions(length) if self.use_relative_positions else None
         x = embeddings.reshape((-1, embeddings.shape[-1]))  # [B*S,H]: two axes are the fastest for every product
         # Starts at 0 and is no constant: for every constant the compiler would make another graph of the layer.

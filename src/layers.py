@@ -48,7 +48,7 @@ class Dense(nn.Cell):
         self.weight = Parameter(Tensor(np.zeros((out_channels, in_channels), np.float32)), name="weight")
         self.bias = Parameter(Tensor(np.zeros(out_channels, np.float32)), name="bias")
         self.matmul = ops.MatMul(transpose_b=True)
-        self.bias_add = BiasAdd() if _on_cpu() else ops.BiasAdd()
+        self.bias_add = BiasAdd() if on_cpu() else ops.BiasAdd()
         self.activation = get_activation(activation) if activation else None
 
     def construct(self, x: Tensor) -> Tensor:
@@ -75,23 +75,25 @@ class Normalize(nn.Cell):
 
     def construct(self, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
         """Return the rows with zero mean and unit variance, times gamma [C], plus beta [C]."""
-        normal, _ = self.standardize(x)
-        return self.bias_add(normal * gamma, beta)
+        centred, inverse = self.standardize(x)
+        return self.bias_add(centred * self.product(inverse, gamma.reshape((1, -1))), beta)
 
     def standardize(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the rows with zero mean and unit variance, and one over their deviation [R,1]."""
-        centred = x - self.row_mean(x, 1)
-        inverse = ops.rsqrt(self.row_mean(centred * centred, 1) + self.epsilon)
-        return centred * inverse, inverse
+        """Return the rows less their means [R,C], and one over their standard deviations [R,1]."""
+        centred = x - spread(self.row_mean(x, 1), x.shape[1])
+        return centred, ops.rsqrt(self.row_mean(centred * centred, 1) + self.epsilon)
 
     def bprop(self, x: Tensor, gamma: Tensor, beta: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor, ...]:
         """Return the gradients of x, gamma and beta."""
-        normal, inverse = self.standardize(x)  # the compiler takes these from the forward pass
+        width = x.shape[1]
+        centred, inverse = self.standardize(x)  # the compiler takes these from the forward pass
+        inverse = spread(inverse, width)
+        normal = centred * inverse
         slopes = dout * normal
-        dnormal = dout * gamma
+        dnormal = dout * _stack(gamma, x.shape[0])
         # The row means of dnormal * normal. As a product it needs no further pass over memory.
-        tilt = self.product(slopes, (gamma / x.shape[1]).reshape((-1, 1)))  # [R,1]
-        dx = (dnormal - self.row_mean(dnormal, 1) - normal * tilt) * inverse
+        tilt = self.product(slopes, (gamma / width).reshape((-1, 1)))  # [R,1]
+        dx = (dnormal - spread(self.row_mean(dnormal, 1), width) - normal * spread(tilt, width)) * inverse
         return dx, _column_sums(slopes), _column_sums(dout)
 
 
@@ -103,7 +105,7 @@ class LayerNorm(nn.Cell):
         self.hidden_size = hidden_size
         self.gamma = Parameter(Tensor(np.ones(hidden_size, np.float32)), name="gamma")
         self.beta = Parameter(Tensor(np.zeros(hidden_size, np.float32)), name="beta")
-        self.on_cpu = _on_cpu()
+        self.on_cpu = on_cpu()
         self.normalize = Normalize(epsilon) if self.on_cpu else ops.LayerNorm(epsilon=epsilon)
 
     def construct(self, x: Tensor) -> Tensor:
@@ -133,8 +135,8 @@ class Softmax(nn.Cell):
         """Return the gradient of x."""
         width = x.shape[-1]
         rows = (out * dout).reshape((-1, width))
-        sums = self.product(rows, ops.ones((width, 1), x.dtype)).reshape(x.shape[:-1] + (1,))
-        return (out * (dout - sums),)
+        sums = self.product(rows, ops.ones((width, 1), x.dtype))  # [R,1]
+        return (out * (dout - spread(sums, width).reshape(x.shape)),)
 
 
 def tanh(x: Tensor) -> Tensor:
@@ -181,7 +183,7 @@ def fast_gelu(x: Tensor) -> Tensor:
 
 
 _ACTIVATIONS = {
-    "gelu": lambda: Gelu() if _on_cpu() else ops.GeLU(),
+    "gelu": lambda: Gelu() if on_cpu() else ops.GeLU(),
     "gelu_erf": lambda: gelu_erf,
     "fast_gelu": lambda: fast_gelu,
     "relu": lambda: ops.relu,
@@ -196,9 +198,23 @@ def get_activation(name: str) -> Callable[[Tensor], Tensor]:
     return _ACTIVATIONS[name]()
 
 
-def _on_cpu() -> bool:
+def on_cpu() -> bool:
     """Whether operators run on a CPU, where plain ones beat several fused kernels; elsewhere the fused ones win."""
     return ms.get_context("device_target") == "CPU"
+
+
+def spread(column: Tensor, width: int) -> Tensor:
+    """Repeat a column [R,1] to [R,width], as a product with ones, which is exact.
+
+    On CPU the kernel of a sum or product that broadcasts keeps two indices of 8 bytes for every element of its output
+    as long as the graph lives: half of all memory that training took.
+    """
+    return ops.MatMul()(column, ops.ones((1, width), column.dtype))
+
+
+def _stack(row: Tensor, height: int) -> Tensor:
+    """Repeat a row [C] to [height,C]; see `spread`."""
+    return ops.MatMul()(ops.ones((height, 1), row.dtype), row.reshape((1, -1)))
 
 
 def _column_sums(rows: Tensor) -> Tensor:
