@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 import mindspore as ms
-from mindspore import Parameter, Tensor
+from mindspore import Tensor, nn
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -62,10 +62,10 @@ def main(argv: list[str] | None = None) -> None:
     results_file = folder / f"results_{options.steps}.jsonl"
     for name in options.optimizers:
         done = {result["learning_rate"] for result in read_results(results_file) if result["optimizer"] == name}
-        rates = [rate for rate in OPTIMIZERS[name][1] if rate not in done]
-        training = Training(name, folder, options.steps) if rates else None
-        for rate in rates:
-            result = training.run(rate, options.eval_steps)
+        for rate in OPTIMIZERS[name][1]:
+            if rate in done:
+                continue
+            result = train(name, rate, folder, options)
             with results_file.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(result) + "\n")
     report(read_results(results_file), options.target)
@@ -88,52 +88,39 @@ def make_records(folder: Path) -> None:
             dupe_factor=4 if name == "train" else 1)
 
 
-class Training:
-    """The network with one optimizer, whose compiled step serves every learning rate."""
+def train(name: str, rate: float, folder: Path, options: argparse.Namespace) -> dict:
+    """Train from the start; return the accuracies on the way and what a step took."""
+    config = BertConfig(vocab_size=VOCAB_SIZE, **quick_start.NETWORK)
+    network, scored = BertNetworkWithLoss(config, is_training=True), BertPretrainEval(config)
+    initialize_parameters(network, config.initializer_range, seed=0)
+    group = OPTIMIZERS[name][0] | SCHEDULE | {"learning_rate": rate, "warmup_steps": options.steps // 10}
+    step = TrainStep(network, create_optimizer(name, network, group, options.steps))
+    records, held_out = (open_records(folder / part, "mindrecord", PRETRAIN_TYPES) for part in ("train", "eval"))
+    batches = EvaluationBatches(held_out, 64)
+    seconds, processor, curve = [], [], []
+    for number, columns in enumerate(BatchStream(records, quick_start.BATCH_SIZE, options.steps, seed=0), start=1):
+        begin = time.perf_counter(), time.process_time()
+        loss = float(step(*map(Tensor, columns))[0].asnumpy())
+        seconds.append(time.perf_counter() - begin[0])
+        processor.append(time.process_time() - begin[1])
+        if number % options.eval_steps == 0:
+            curve.append((number, accuracy_of(network, scored, batches)))
+            print(f"{name} {rate:g}: step {number} of {options.steps}, loss {loss:.3f}, held-out masked accuracy "
+                  f"{curve[-1][1]:.4f}, {statistics.median(seconds):.4f} s/step", flush=True)
+        if not math.isfinite(loss):
+            print(f"{name} {rate:g}: diverged at step {number}", flush=True)
+            break
+    # The first steps hold the compilation.
+    return {"optimizer": name, "learning_rate": rate, "seconds_per_step": statistics.mean(seconds[2:]),
+            "processor_seconds_per_step": statistics.mean(processor[2:]), "curve": curve}
 
-    def __init__(self, name: str, folder: Path, steps: int):
-        self.name, self.steps = name, steps
-        config = BertConfig(vocab_size=VOCAB_SIZE, **quick_start.NETWORK)
-        self.network, self.scored = BertNetworkWithLoss(config, is_training=True), BertPretrainEval(config)
-        initialize_parameters(self.network, config.initializer_range, seed=0)
-        group = OPTIMIZERS[name][0] | SCHEDULE | {"learning_rate": 0.0, "warmup_steps": steps // 10}
-        optimizer = create_optimizer(name, self.network, group, steps)
-        self.rate = Parameter(Tensor(0.0, ms.float32), name="rate", requires_grad=False)
-        optimizer.learning_rate.learning_rate = self.rate  # instead of a constant of the graph
-        self.step = TrainStep(self.network, optimizer)
-        self.parameters = [*self.network.get_parameters(), *self.step.state().values()]
-        self.initial = [parameter.asnumpy().copy() for parameter in self.parameters]
-        self.records = open_records(folder / "train", "mindrecord", PRETRAIN_TYPES)
-        self.held_out = EvaluationBatches(open_records(folder / "eval", "mindrecord", PRETRAIN_TYPES), 64)
 
-    def run(self, rate: float, eval_steps: int) -> dict:
-        """Train from the start with this learning rate."""
-        for parameter, value in zip(self.parameters, self.initial, strict=True):
-            parameter.set_data(Tensor(value))
-        self.rate.set_data(Tensor(rate, ms.float32))
-        seconds, processor, curve = [], [], []
-        for number, columns in enumerate(BatchStream(self.records, quick_start.BATCH_SIZE, self.steps, seed=0), 1):
-            begin = time.perf_counter(), time.process_time()
-            loss = float(self.step(*map(Tensor, columns))[0].asnumpy())
-            seconds.append(time.perf_counter() - begin[0])
-            processor.append(time.process_time() - begin[1])
-            if number % eval_steps == 0:
-                curve.append((number, self.accuracy()))
-                print(f"{self.name} {rate:g}: step {number} of {self.steps}, loss {loss:.3f}, held-out masked accuracy "
-                      f"{curve[-1][1]:.4f}, {statistics.median(seconds):.4f} s/step", flush=True)
-            if not math.isfinite(loss):
-                print(f"{self.name} {rate:g}: diverged at step {number}", flush=True)
-                break
-        # The first steps of a process hold the compilation.
-        return {"optimizer": self.name, "learning_rate": rate, "seconds_per_step": statistics.mean(seconds[2:]),
-                "processor_seconds_per_step": statistics.mean(processor[2:]), "curve": curve}
-
-    def accuracy(self) -> float:
-        """Masked accuracy of the weights of the moment on the held-out records."""
-        weights = {parameter.name: parameter for parameter in self.network.get_parameters()}
-        for parameter in self.scored.get_parameters():
-            parameter.set_data(Tensor(weights[parameter.name].asnumpy()))
-        return evaluate(self.scored, self.held_out).results()["masked_lm_accuracy"]
+def accuracy_of(network: nn.Cell, scored: BertPretrainEval, batches: EvaluationBatches) -> float:
+    """Masked accuracy of the network's weights on the held-out records."""
+    weights = {parameter.name: parameter for parameter in network.get_parameters()}
+    for parameter in scored.get_parameters():
+        parameter.set_data(Tensor(weights[parameter.name].asnumpy()))
+    return evaluate(scored, batches).results()["masked_lm_accuracy"]
 
 
 def read_results(results_file: Path) -> list[dict]:
