@@ -115,9 +115,9 @@ def _join_processes(launch: Launch) -> int:
     if rank_size != launch.rank_size or launch.rank not in (None, rank):
         raise UserError(f"distribute true: the launcher named this process rank {launch.rank} of {launch.rank_size}, "
                         f"but it became rank {rank} of {rank_size}; does another run meet at the same port?")
-    # On Ascend and GPU the gradients are then sent in pieces of 64 MB.
-    ms.set_auto_parallel_context(parallel_mode="data_parallel", gradients_mean=True, device_num=rank_size,
-                                 comm_fusion={"allreduce": {"mode": "auto", "config": None}})
+    ms.set_auto_parallel_context(parallel_mode="data_parallel", gradients_mean=True, device_num=rank_size)
+    if ms.get_context("device_target") != "CPU":  # where reductions that were joined came out as zeros
+        ms.set_auto_parallel_context(comm_fusion={"allreduce": {"mode": "auto", "config": None}})  # pieces of 64 MB
     return rank
 
 
