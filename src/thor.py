@@ -145,8 +145,8 @@ class Thor(Optimizer):
                           r = m^ / (sqrt(v^) + eps), Adam's direction with the usual corrections m^, v^
                           u = Q m P;  W = W - lr (|r| / |u| u + weight_decay W)
 
-    `momentum` is beta1. Biases, layer norms and embeddings (the word table, which is also the decoder of the masked-LM
-    head, among them) take the direction r: there G^-1 or A^-1 would be as wide as the vocabulary or say little.
+    `momentum` is beta1. Biases, layer norms and embeddings take the direction r; so does the word table, one of whose
+    factors would be as wide as the vocabulary, although it is also the decoder of the masked-LM head.
 
     Where this is not the original and why:
     - The length of a layer's step is Adam's (grafting, Agarwal et al. 2020). The natural gradient's own length depends
