@@ -2,7 +2,7 @@
 
     python benchmarks/cost_model.py                          # predictions, and the figures of the model zoo's tables
     python benchmarks/cost_model.py --network large --batch_size 16 --seq_length 512 --devices 8
-    python benchmarks/cost_model.py --measure small          # and train here; base needs 6 GB and some minutes
+    python benchmarks/cost_model.py --measure small          # and train here; base needs 5 GB and some minutes
 
 The sizes are those of pretrain_config.yaml. Notation: B sequences of S tokens per device, P masked positions of a
 sequence, L layers, H hidden, I intermediate, N heads, V vocabulary, c bytes of compute_type, W weights (`parameters`).
@@ -20,7 +20,7 @@ weights in compute_type c W when that is not float32, and what the backward pass
     embeddings, per token: 8 H (normalised sum and mask)
     masked-LM head, per position: V (8 + c) of logits, their log softmax and its gradient
 Activations are freed while gradients are made, so the larger of the two counts, and the gradients of the word
-embeddings, which come first and again last. On CPU MindSpore frees late: there a multiple of them is fitted
+embeddings, which come first and again last. On CPU MindSpore keeps more: there a multiple of them is fitted
 (`fit_memory`), and what MindSpore and its compiler take.
 
 Seconds of a step (`step_time`) are (operations / peak + bytes moved / memory bandwidth) / efficiency, and the ring
