@@ -1,7 +1,7 @@
 """Runs on ModelArts, Huawei's cloud: data come from a bucket, results go to one.
 
 `moxing`, which knows the buckets, is installed on ModelArts and cannot be had elsewhere; it is imported when a run asks
-for it. Paths in the configuration of such a run are relative to what is copied; `local_paths` tells to what.
+for it. Paths in the configuration of such a run are relative to what is copied; `local_values` tells to what.
 """
 
 import importlib
