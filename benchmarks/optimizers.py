@@ -3,7 +3,7 @@
     python benchmarks/optimizers.py
 
 Real English that every machine has (the documentation inside Python and its packages), the network of quick_start.py:
-2 layers, 128 wide, 64 tokens, 32 records a step. Every optimizer runs with each of four learning rates; warm-up, linear
+2 layers, 128 wide, 64 tokens, 32 records a step. Every optimizer runs with each of five learning rates; warm-up, linear
 decay, weight decay, clipping, seed and the order of the records are the same for all. The target is the highest
 held-out masked accuracy, in whole percent, that all of them reach; the learning rate that reaches it first counts.
 Seconds are those of the steps alone, without compilation and evaluation; processor seconds say what they cost where
@@ -40,10 +40,10 @@ from src.train_step import TrainStep  # noqa: E402
 VOCAB_SIZE = 4000
 SCHEDULE = {"end_learning_rate": 0.0, "power": 1.0, "weight_decay": 0.01}
 OPTIMIZERS = {  # settings and the learning rates that are tried
-    "Lamb": ({"beta1": 0.9, "beta2": 0.999, "eps": 1e-6}, (1.5e-3, 3e-3, 6e-3, 1.2e-2)),
-    "AdamWeightDecay": ({"beta1": 0.9, "beta2": 0.999, "eps": 1e-6}, (1.25e-4, 2.5e-4, 5e-4, 1e-3)),
+    "Lamb": ({"beta1": 0.9, "beta2": 0.999, "eps": 1e-6}, (1.5e-3, 3e-3, 6e-3, 1.2e-2, 2.4e-2)),
+    "AdamWeightDecay": ({"beta1": 0.9, "beta2": 0.999, "eps": 1e-6}, (1.25e-4, 2.5e-4, 5e-4, 7e-4, 1e-3)),
     "Thor": ({"momentum": 0.9, "beta2": 0.999, "eps": 1e-6, "damping": 0.1, "end_damping": 0.01, "damping_power": 4.0,
-              "frequency": 20}, (5e-4, 1e-3, 2e-3, 4e-3)),
+              "frequency": 20}, (5e-4, 1e-3, 2e-3, 4e-3, 8e-3)),
 }
 
 
