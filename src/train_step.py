@@ -23,26 +23,13 @@ class LossScale:
     window: int = 1000
 
 
-class MeanOverDevices(nn.Cell):
-    """The mean of a number over the devices of a data-parallel run."""
-
-    def __init__(self, rank_size: int):
-        super().__init__()
-        self.sum = ops.AllReduce()
-        self.rank_size = rank_size
-
-    def construct(self, value: Tensor) -> Tensor:
-        """Map each device's float32 [] to their mean []."""
-        return self.sum(value) / self.rank_size
-
-
 class TrainStep(nn.Cell):
     """One attempt at an optimizer update.
 
     A call takes the columns of `accumulation_steps` micro-batches stacked along the first axis and leaves nothing half
-    done: the gradients of the micro-batches are averaged, `grad_reducer` (if given) averages them over the devices, as
-    `loss_reducer` does the loss, and unless a gradient is not finite they are clipped to the global norm `clip_norm`
-    and applied.
+    done: the gradients of the micro-batches are averaged, `grad_reducer` (if given) averages them over the devices, and
+    with them an optimizer's statistics, as `loss_reducer` does the loss; both map a tuple to one. Unless a gradient is
+    not finite they are clipped to the global norm `clip_norm` and applied.
 
     The loss and its gradient are the mean over the micro-batches (and devices), each normalised by its own number of
     masked positions; that equals the loss of the large batch when these numbers are equal.
@@ -101,7 +88,7 @@ class TrainStep(nn.Cell):
         if self.reduce_once:
             gradients = self.reduce(gradients)
         overflow = self.update(gradients, scale)
-        return self.reduce_loss(loss), overflow, scale
+        return self.reduce_loss((loss,))[0], overflow, scale
 
     def loss_and_gradients(self, columns: tuple[Tensor, ...], scale: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return the loss of one micro-batch and its gradients times `scale`, reduced over the devices if asked for."""
@@ -148,11 +135,7 @@ class TrainStep(nn.Cell):
                 gradients = self.gradient(self.network, self.statistics)(*micro_batch, scale)
                 self.hyper_map(_add_to, self.statistics, gradients)
                 index = index + 1
-            self.optimizer.refresh(self.hyper_map(self.mean_over_devices, self.statistics))
-
-    def mean_over_devices(self, value: Tensor) -> Tensor:
-        """Return the mean over the devices, or the value as it is when there is one."""
-        return self.reduce_loss(value)
+            self.optimizer.refresh(self.reduce(self.statistics))
 
     def update(self, gradients: tuple[Tensor, ...], scale: Tensor) -> Tensor:
         """Unscale, clip and apply the gradients unless one is not finite; return whether one was not."""

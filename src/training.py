@@ -18,24 +18,25 @@ from src.dataset import BatchStream, create_dataset, user_errors_of
 from src.model_utils.config import Config
 from src.model_utils.device_adapter import DeviceInfo
 from src.optimizer import Optimizer
-from src.train_step import LossScale, MeanOverDevices, TrainStep
+from src.train_step import LossScale, TrainStep
 
 Outputs = Sequence[Tensor]  # (loss, overflow, loss scale) of a step
 
 
 def configured_step(config: Config, device: DeviceInfo, network: nn.Cell, optimizer: Optimizer) -> TrainStep:
     """The step that trains the network: loss scale, accumulation, clipping and devices as configured."""
+    mean = MeanOfGradients(device.rank_size) if device.rank_size > 1 else None
     return TrainStep(
         network, optimizer,
         loss_scale=LossScale(float(config.loss_scale_value), config.scale_factor, config.scale_window)
         if config.enable_lossscale == "true" else None,
         accumulation_steps=config.accumulation_steps,
         clip_norm=config.max_grad_norm if config.enable_global_norm == "true" else None,
-        grad_reducer=MeanOfGradients(device.rank_size) if device.rank_size > 1 else None,
+        grad_reducer=mean,
         allreduce_post_accumulation=config.allreduce_post_accumulation == "true",
         seed=config.seed,
         rank=device.rank,
-        loss_reducer=MeanOverDevices(device.rank_size) if device.rank_size > 1 else None)
+        loss_reducer=mean)
 
 
 def starting_step(step_cell: nn.Cell, output_dir: Path, resume: bool, checkpoint_path: str,
