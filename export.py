@@ -5,7 +5,7 @@
 """
 
 from src.errors import run_script
-from src.exporting import export_model
+from src.inference.export import export_model
 from src.model_utils.config import load_task_config
 from src.model_utils.device_adapter import set_up_device
 from src.model_utils.moxing_adapter import cloud_storage

@@ -5,10 +5,10 @@
 
 import argparse
 
-from src.cpp_inference import as_options, create_task, read_manifest, stored_evaluation
 from src.errors import run_script
-from src.finetuning import report_evaluation
+from src.inference.cpp_inference import as_options, create_task, read_manifest, stored_evaluation
 from src.model_utils.config import load_task_config
+from src.tasks.finetuning import report_evaluation
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from src.errors import UserError, run_script
 from src.files import atomic_write, make_output_dir
+from src.inference.texts import create_predictor, read_items
 from src.model_utils.config import load_task_config
 from src.model_utils.device_adapter import set_up_device
-from src.prediction import create_predictor, read_items
 
 ITEMS_AT_ONCE = 1024
 

@@ -6,8 +6,8 @@
 
 import argparse
 
-from src.cpp_inference import SPELLINGS, TASKS, create_task, inference_config, read_about, write_inputs
 from src.errors import UserError, run_script
+from src.inference.cpp_inference import SPELLINGS, TASKS, create_task, inference_config, read_about, write_inputs
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -4,12 +4,12 @@
 """
 
 from src.bert_for_pre_training import BertPretrainEval
-from src.checkpoint import load_weights
 from src.errors import UserError, run_script
 from src.model_utils.config import Config, load_config
 from src.model_utils.device_adapter import set_up_device
 from src.model_utils.moxing_adapter import cloud_storage
-from src.pretraining import bert_config_of, evaluate, evaluation_batches
+from src.tasks.pretraining.task import bert_config_of, evaluate, evaluation_batches
+from src.training.checkpoint import load_weights
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:

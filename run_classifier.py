@@ -7,9 +7,9 @@
 Options, their meaning and their defaults: `python run_classifier.py --help` and task_classifier_config.yaml.
 """
 
-from src.classification import ClassifierTask
 from src.errors import run_script
-from src.finetuning import run_finetuning
+from src.tasks.classifier.task import ClassifierTask
+from src.tasks.finetuning import run_finetuning
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:

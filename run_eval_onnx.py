@@ -8,11 +8,11 @@ import sys
 
 from src.bert_model import BertConfig
 from src.errors import run_script
-from src.exporting import check_classes, model_path
-from src.finetuning import report_evaluation, require_data
+from src.inference.export import check_classes, model_path
+from src.inference.onnx_inference import OnnxNetwork
 from src.model_utils.config import load_task_config
-from src.onnx_inference import OnnxNetwork
-from src.tasks import task_type
+from src.tasks.finetuning import report_evaluation, require_data
+from src.tasks.registry import task_type
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:

@@ -8,8 +8,8 @@ Options, their meaning and their defaults: `python run_ner.py --help` and task_n
 """
 
 from src.errors import run_script
-from src.finetuning import run_finetuning
-from src.named_entities import NerTask
+from src.tasks.finetuning import run_finetuning
+from src.tasks.ner.task import NerTask
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:

@@ -10,19 +10,27 @@ from pathlib import Path
 
 from src.bert_for_pre_training import BertNetworkWithLoss, initialize_parameters
 from src.bert_model import BertConfig
-from src.callbacks import Callback, Checkpoints, Periodic, ProgressBar, RunPlan, StopOnDivergence, print_log_line
 from src.dataset import BatchStream
 from src.errors import UserError, run_script
 from src.files import make_output_dir
-from src.metrics_file import LossPlot, MetricsFile
 from src.model_utils.config import Config, load_config, select_network
 from src.model_utils.device_adapter import DeviceInfo, set_up_device
 from src.model_utils.moxing_adapter import cloud_storage
-from src.optimizer import create_optimizer
-from src.pretraining import TrainingEvaluation, bert_config_of, limits_of, open_pretrain_records
-from src.record_readers import Records
-from src.train_step import TrainStep
-from src.training import configured_step, start_as_first_rank, starting_step, train
+from src.records.reader import Records
+from src.tasks.pretraining.task import TrainingEvaluation, bert_config_of, limits_of, open_pretrain_records
+from src.training.callbacks import (
+    Callback,
+    Checkpoints,
+    Periodic,
+    ProgressBar,
+    RunPlan,
+    StopOnDivergence,
+    print_log_line,
+)
+from src.training.metrics_file import LossPlot, MetricsFile
+from src.training.optimizer import create_optimizer
+from src.training.run import configured_step, start_as_first_rank, starting_step, train
+from src.training.train_step import TrainStep
 
 
 def main(argv: list[str] | None = None) -> None:

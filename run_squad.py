@@ -8,8 +8,8 @@ Options, their meaning and their defaults: `python run_squad.py --help` and task
 """
 
 from src.errors import run_script
-from src.finetuning import run_finetuning
-from src.question_answering import SquadTask
+from src.tasks.finetuning import run_finetuning
+from src.tasks.squad.task import SquadTask
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:

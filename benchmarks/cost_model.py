@@ -351,7 +351,6 @@ def run_of_case(case: dict) -> Run:
 def measure_speed(_: dict) -> dict:
     """Operations per second of matrix products, and bytes per second of sums."""
     import mindspore as ms
-
     from train_step import matmul_flops
 
     ms.set_context(mode=ms.GRAPH_MODE)  # as in training: single operators keep to one core
@@ -391,7 +390,7 @@ def measure_training(case: dict) -> dict:
 
     from run_pretrain import build_training_step
     from src.model_utils.device_adapter import set_up_device
-    from src.pretraining import bert_config_of
+    from src.tasks.pretraining.task import bert_config_of
 
     config = config_of_case(case)
     device = set_up_device(config)

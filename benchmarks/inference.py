@@ -62,9 +62,9 @@ def export_models(options):
     import export
     from src.bert_for_pre_training import initialize_parameters
     from src.bert_model import BertConfig
-    from src.checkpoint import save_weights
     from src.model_utils.config import load_task_config
-    from src.tasks import task_type
+    from src.tasks.registry import task_type
+    from src.training.checkpoint import save_weights
 
     layers, width, heads, inner = SIZES[options.network]
     network = {"seq_length": options.length, "vocab_size": VOCABULARY, "hidden_size": width,

@@ -31,11 +31,11 @@ from src.dataset import PRETRAIN_TYPES, BatchStream, EvaluationBatches  # noqa: 
 from src.errors import run_script  # noqa: E402
 from src.files import make_output_dir  # noqa: E402
 from src.generate_mindrecord import generate_pretrain_mindrecord  # noqa: E402
-from src.optimizer import create_optimizer  # noqa: E402
-from src.pretraining import evaluate  # noqa: E402
-from src.record_readers import open_records  # noqa: E402
+from src.records.reader import open_records  # noqa: E402
+from src.tasks.pretraining.task import evaluate  # noqa: E402
 from src.tools import build_vocab, collect_documentation  # noqa: E402
-from src.train_step import TrainStep  # noqa: E402
+from src.training.optimizer import create_optimizer  # noqa: E402
+from src.training.train_step import TrainStep  # noqa: E402
 
 VOCAB_SIZE = 4000
 SCHEDULE = {"end_learning_rate": 0.0, "power": 1.0, "weight_decay": 0.01}

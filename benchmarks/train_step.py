@@ -121,8 +121,8 @@ def run_mindspore(shape, steps, started):
 
     from src.bert_for_pre_training import BertNetworkWithLoss, initialize_parameters
     from src.bert_model import BertConfig
-    from src.optimizer import create_optimizer
-    from src.train_step import TrainStep
+    from src.training.optimizer import create_optimizer
+    from src.training.train_step import TrainStep
 
     ms.set_context(mode=ms.GRAPH_MODE)
     network = BertNetworkWithLoss(BertConfig(
@@ -143,7 +143,7 @@ def matmul_flops():
 
     class Products(nn.Cell):
         def construct(self, x, weight, count):
-            # A loop, as the training step has a branch: without either, a core is lost (see src/train_step.py).
+            # A loop, as the training step has a branch: without either, a core is lost (see TrainStep.update).
             while count > 0:
                 x = ops.MatMul()(x, weight)
                 count = count - 1

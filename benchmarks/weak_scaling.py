@@ -85,11 +85,11 @@ def measure(options):
 
     from src.bert_for_pre_training import BertNetworkWithLoss, initialize_parameters
     from src.bert_model import BertConfig
-    from src.communication import any_rank
+    from src.model_utils.communication import any_rank
     from src.model_utils.config import load_config
     from src.model_utils.device_adapter import set_up_device
-    from src.optimizer import create_optimizer
-    from src.training import configured_step
+    from src.training.optimizer import create_optimizer
+    from src.training.run import configured_step
 
     config = load_config("", "pretrain_config.yaml", [
         "--device_target", "CPU", "--distribute", "true", "--optimizer", "AdamWeightDecay",

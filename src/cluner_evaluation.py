@@ -7,9 +7,9 @@ an F1 that counts each different mention of a sentence once, wherever it stands.
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from src.entity_scores import Counts
 from src.files import write_json_lines
-from src.ner_labels import Span
+from src.tasks.ner.labels import Span
+from src.tasks.ner.scores import Counts
 
 SUBMISSION_NAME = "ner_predict.json"
 

@@ -1,7 +1,7 @@
 """What training and evaluation take their batches from.
 
-`src/sample_order.py` decides which records a step takes, `src/record_readers.py` fetches them; this module deals them
-out to the ranks, checks them, trims them to their bucket, and hands them to MindSpore.
+`src/records/sample_order.py` decides which records a step takes, `src/records/reader.py` fetches them; this module
+deals them out to the ranks, checks them, trims them to their bucket, and hands them to MindSpore.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,12 +11,12 @@ from typing import NamedTuple
 import mindspore.dataset as ds
 import numpy as np
 
-from src.communication import gather
 from src.errors import UserError
-from src.length_grouping import choose_lengths, fitting_length
-from src.record_files import pretrain_columns
-from src.record_readers import SEQUENCE_COLUMNS, Records, open_records
-from src.sample_order import SampleOrder, Step, rank_share
+from src.model_utils.communication import gather
+from src.records.length_grouping import choose_lengths, fitting_length
+from src.records.reader import SEQUENCE_COLUMNS, Records, open_records
+from src.records.sample_order import SampleOrder, Step, rank_share
+from src.records.writer import pretrain_columns
 
 __all__ = ["PRETRAIN_TYPES", "BatchStream", "EvaluationBatch", "EvaluationBatches", "Limit", "create_dataset",
            "open_records", "pretrain_limits", "user_errors_of"]

@@ -10,8 +10,8 @@ from src.errors import UserError, run_script  # noqa: E402
 from src.files import make_output_dir  # noqa: E402
 from src.generate_mindrecord.ner_records import NerOptions, write_files  # noqa: E402
 from src.generate_mindrecord.options import SWITCH, RecordOptions  # noqa: E402
-from src.ner_corpora import read_msra  # noqa: E402
-from src.record_files import DATASET_FORMATS  # noqa: E402
+from src.records.writer import DATASET_FORMATS  # noqa: E402
+from src.tasks.ner.corpora import read_msra  # noqa: E402
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -23,14 +23,14 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn
 
-from src.callbacks import StepReport, StopOnDivergence
-from src.communication import any_rank, copy_from_first_rank, from_first_rank, gather
 from src.layers import Dense
+from src.model_utils.communication import any_rank, copy_from_first_rank, from_first_rank, gather
 from src.model_utils.config import load_config
 from src.model_utils.device_adapter import DeviceInfo, set_up_device
-from src.optimizer import OPTIMIZERS, create_optimizer
-from src.train_step import LossScale
-from src.training import configured_step
+from src.training.callbacks import StepReport, StopOnDivergence
+from src.training.optimizer import OPTIMIZERS, create_optimizer
+from src.training.run import configured_step
+from src.training.train_step import LossScale
 
 ALL_OPTIMIZERS = (*OPTIMIZERS, "Thor")
 

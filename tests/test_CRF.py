@@ -1,16 +1,16 @@
 """The masked CRF against all paths, and against the numbers of pytorch-crf in tests/fixtures/crf."""
 
 from itertools import product
-from pathlib import Path
 
 import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor, nn, ops
+from paths import FIXTURES
 
 from src.CRF import CRF, IMPOSSIBLE
 
-FIXTURES = sorted((Path(__file__).parent / "fixtures" / "crf").glob("*.npz"))
+FIXTURES = sorted((FIXTURES / "crf").glob("*.npz"))
 
 
 @pytest.fixture(autouse=True, scope="module")

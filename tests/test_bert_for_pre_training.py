@@ -1,11 +1,11 @@
 """The pre-training network against transformers' numbers (tests/fixtures/make_model.py), its loss and its beginning."""
 
-from pathlib import Path
 
 import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import ParameterTuple, Tensor, nn, ops
+from paths import FIXTURES
 
 from src.bert_for_pre_training import (
     BertNetworkWithLoss,
@@ -16,7 +16,7 @@ from src.bert_for_pre_training import (
 )
 from src.bert_model import BertConfig
 
-FIXTURES = Path(__file__).parent / "fixtures" / "model"
+REFERENCES = FIXTURES / "model"
 INPUTS = ("input_ids", "input_mask", "segment_ids", "next_sentence_labels", "masked_lm_positions", "masked_lm_ids",
           "masked_lm_weights")
 TINY = {"seq_length": 80, "vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -65,7 +65,7 @@ class LossAndGradients(nn.Cell):
 
 def load_network(kind, network_class=BertNetworkWithLoss, compute_type="float32", **arguments):
     """Return the network of this kind with the fixture's weights, and the fixture."""
-    arrays = np.load(FIXTURES / f"{kind}.npz")
+    arrays = np.load(REFERENCES / f"{kind}.npz")
     network = network_class(BertConfig(**TINY, **KINDS[kind], compute_type=compute_type), **arguments)
     weights = {name.removeprefix("weight/"): arrays[name] for name in arrays if name.startswith("weight/")}
     for parameter in network.get_parameters():

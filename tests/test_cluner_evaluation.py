@@ -3,7 +3,7 @@ import json
 import pytest
 
 from src.cluner_evaluation import benchmark_scores, to_label, write_submission
-from src.ner_labels import Span
+from src.tasks.ner.labels import Span
 
 TEXT = "北京到南京再到北京"
 GOLD = [Span(0, 2, "address"), Span(3, 5, "address"), Span(7, 9, "address")]

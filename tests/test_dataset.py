@@ -1,14 +1,14 @@
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from paths import REPOSITORY
 
 from src import dataset as data
 from src.errors import UserError
-from src.record_files import RecordWriter, pretrain_columns
-from src.sample_order import SampleOrder
+from src.records.sample_order import SampleOrder
+from src.records.writer import RecordWriter, pretrain_columns
 
 S, P, V = 32, 4, 90
 COLUMNS = pretrain_columns(S, P)
@@ -17,7 +17,6 @@ SIZES = (20, 33)  # records of the two files
 N = sum(SIZES)
 BUCKETS = [8, 16, 32]
 LIMITS = data.pretrain_limits(V, 2, S)
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def make_rows(first, count):
@@ -256,7 +255,7 @@ print("left")
 
 
 def test_leaving_early_neither_hangs_nor_complains(directories):
-    result = subprocess.run([sys.executable, "-c", LEAVE_EARLY, directories["mindrecord"]], cwd=ROOT, timeout=120,
+    result = subprocess.run([sys.executable, "-c", LEAVE_EARLY, directories["mindrecord"]], cwd=REPOSITORY, timeout=120,
                             capture_output=True, text=True)
     assert (result.returncode, result.stdout, result.stderr) == (0, "left\n", "")
 
@@ -267,7 +266,7 @@ SEQUENCES = ("input_ids", "input_mask", "segment_ids")
 
 
 def test_trimming_changes_nothing_but_the_padding(mindrecords, monkeypatch):
-    monkeypatch.setattr("src.length_grouping.GRAPH_COST", 0)
+    monkeypatch.setattr("src.records.length_grouping.GRAPH_COST", 0)
     whole = data.BatchStream(mindrecords, 3, 60, seed=2)
     trimmed = data.BatchStream(mindrecords, 3, 60, seed=2, length_grouping="trim", limits=LIMITS)
     widths = set()
@@ -282,14 +281,14 @@ def test_trimming_changes_nothing_but_the_padding(mindrecords, monkeypatch):
 
 
 def test_ranks_trim_to_the_same_length(mindrecords, monkeypatch):
-    monkeypatch.setattr("src.length_grouping.GRAPH_COST", 0)
+    monkeypatch.setattr("src.records.length_grouping.GRAPH_COST", 0)
     steps = [list(data.BatchStream(mindrecords, 2, 20, seed=2, length_grouping="trim", rank=rank, rank_size=2))
              for rank in range(2)]
     assert all(one[0].shape == other[0].shape for one, other in zip(*steps, strict=True))
 
 
 def test_grouping_by_itself_takes_every_record_once_an_epoch(mindrecords, monkeypatch):
-    monkeypatch.setattr("src.length_grouping.GRAPH_COST", 0)
+    monkeypatch.setattr("src.records.length_grouping.GRAPH_COST", 0)
     steps = list(data.BatchStream(mindrecords, 1, N, seed=2, length_grouping="group", limits=LIMITS))
     assert sorted(int(numbers_of(batch)[0]) for batch in steps) == list(range(N))
     assert len({batch[0].shape for batch in steps}) > 1
@@ -297,7 +296,7 @@ def test_grouping_by_itself_takes_every_record_once_an_epoch(mindrecords, monkey
 
 @pytest.mark.parametrize("rank_size", [1, 2])
 def test_grouped_evaluation_takes_every_record_once(mindrecords, monkeypatch, rank_size):
-    monkeypatch.setattr("src.length_grouping.GRAPH_COST", 0)
+    monkeypatch.setattr("src.records.length_grouping.GRAPH_COST", 0)
     seen, shapes = [], []
     for rank in range(rank_size):
         batches = data.EvaluationBatches(mindrecords, 4, group_by_length=True, rank=rank, rank_size=rank_size)

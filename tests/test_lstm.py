@@ -1,11 +1,11 @@
 """The bidirectional LSTM against torch's packed sequences, tests/fixtures/lstm."""
 
-from pathlib import Path
 
 import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor, nn, ops
+from paths import FIXTURES
 
 from src.lstm import BidirectionalLSTM
 
@@ -45,7 +45,7 @@ class Gradients(nn.Cell):
 
 
 def test_states_and_gradients_equal_torch():
-    expected = np.load(Path(__file__).parent / "fixtures" / "lstm" / "packed.npz")
+    expected = np.load(FIXTURES / "lstm" / "packed.npz")
     network = Weighted(BidirectionalLSTM(6, 4))
     names = [parameter.name.rpartition(".")[2] for parameter in network.trainable_params()]
     assert sorted(names) == sorted(f"{kind}_l0{direction}" for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")

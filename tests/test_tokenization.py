@@ -7,9 +7,9 @@ import random
 import subprocess
 import sys
 import unicodedata
-from pathlib import Path
 
 import pytest
+from paths import FIXTURES, REPOSITORY
 
 from src import tokenization
 from src.errors import UserError
@@ -22,8 +22,8 @@ from src.tokenization import (
     WordpieceTokenizer,
 )
 
-FIXTURES = Path(__file__).resolve().parent / "fixtures" / "tokenization"
-HARD_STRINGS = json.loads((FIXTURES / "hard_strings.json").read_text(encoding="utf-8"))
+REFERENCES = FIXTURES / "tokenization"
+HARD_STRINGS = json.loads((REFERENCES / "hard_strings.json").read_text(encoding="utf-8"))
 CASES = pytest.mark.parametrize("do_lower_case", [True, False], ids=["uncased", "cased"])
 
 
@@ -36,7 +36,7 @@ def reference_class():
 
 @pytest.fixture(scope="module")
 def vocab():
-    return Vocabulary.from_file(FIXTURES / "vocab.txt")
+    return Vocabulary.from_file(REFERENCES / "vocab.txt")
 
 
 def small_vocabulary(*tokens):
@@ -69,7 +69,7 @@ def test_hard_strings(vocab, do_lower_case):
 
 @CASES
 def test_random_strings_equal_transformers(reference_class, do_lower_case):
-    reference = reference_class(str(FIXTURES / "vocab.txt"), do_lower_case=do_lower_case)
+    reference = reference_class(str(REFERENCES / "vocab.txt"), do_lower_case=do_lower_case)
     ours = BasicTokenizer(do_lower_case)
     for text in random_strings(seed=0, count=3000):
         given = "".join(map(str.lower, text)) if do_lower_case else text  # as the reference's full tokenizer does first
@@ -195,8 +195,7 @@ def test_pickled_tokenizer_works(vocab):
 
 def test_import_is_light():
     code = "import sys, src.tokenization; print(sorted({'mindspore', 'sentencepiece', 'numpy'} & set(sys.modules)))"
-    root = Path(__file__).resolve().parents[1]
-    assert subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True).stdout == "[]\n"
+    assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True).stdout == "[]\n"
 
 
 # ---- vocabulary

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from src.record_files import RecordWriter, write_schema_json
+from src.records.writer import RecordWriter, write_schema_json
 
 VOCAB_SIZE, SEQ_LENGTH, CLASSES = 40, 16, 3
 CLS, SEP = 2, 3

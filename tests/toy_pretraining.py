@@ -2,13 +2,18 @@
 
 import subprocess
 import sys
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
+from paths import REPOSITORY
 
-from src.record_files import RecordWriter, pretrain_columns, write_schema_json
+import run_pretrain
+from src.records.writer import RecordWriter, pretrain_columns, write_schema_json
+from src.training.checkpoint import find_newest, read_weights
+from src.training.metrics_file import read_metrics
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 VOCAB_SIZE, SEQ_LENGTH, PREDICTIONS = 64, 16, 3
 PAD, CLS, MASK = 0, 2, 4
 TINY = {
@@ -70,3 +75,33 @@ def start_script(script: str, argv: list[str], cwd: Path, **arguments: object) -
     """Start one of the repository's scripts as the user does; output is captured as text."""
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | arguments
     return subprocess.Popen([sys.executable, str(REPOSITORY / script), *argv], cwd=cwd, text=True, **streams)
+
+
+class Printed(StringIO):
+    """What goes to standard output."""
+
+
+def pretrain(output_dir: Path, **options: object) -> str:
+    """Run the command in this process; return what it printed."""
+    printed = Printed()
+    with redirect_stdout(printed):
+        run_pretrain.main(tiny_options(save_checkpoint_path=output_dir, **options))
+    return printed.getvalue()
+
+
+def steps_of(output_dir: Path) -> list[dict]:
+    """The metrics of each step, without the rate, which is never the same twice."""
+    return [{key: value for key, value in line.items() if key != "samples_per_second"}
+            for line in read_metrics(output_dir / "metrics.jsonl") if "loss" in line]
+
+
+def assert_same_training(output_dir: Path, expected_dir: Path, start: int = 0) -> None:
+    """Losses, learning rates and loss scales behind step `start`, and the final state, are the same bits."""
+    assert steps_of(output_dir) == steps_of(expected_dir)[start:]
+    final, expected = find_newest(output_dir), find_newest(expected_dir)
+    assert final.step == expected.step
+    for of_run, of_expected in ((final.path, expected.path), (final.state_path, expected.state_path)):
+        values, expected_values = read_weights(of_run), read_weights(of_expected)
+        assert values.keys() == expected_values.keys()
+        for name, value in values.items():
+            assert value.tobytes() == expected_values[name].tobytes(), name

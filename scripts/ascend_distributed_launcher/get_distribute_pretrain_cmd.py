@@ -22,7 +22,7 @@ from scripts.start_ranks import Rank, share_cores  # noqa: E402
 from src.errors import UserError, run_script  # noqa: E402
 from src.files import atomic_write  # noqa: E402
 from src.model_utils.config import Config, load_config  # noqa: E402
-from src.rank_table import Server, find_this_host, logical_id, read_hccn, read_rank_table  # noqa: E402
+from src.model_utils.rank_table import Server, find_this_host, logical_id, read_hccn, read_rank_table  # noqa: E402
 
 FOLLOW_FROM_THE_TABLE = ("device_id", "device_num", "data_dir")
 

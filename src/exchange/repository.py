@@ -9,14 +9,14 @@ import numpy as np
 import yaml
 
 from src.bert_model import BertConfig
-from src.checkpoint import find_weights, is_optimizer_name, read_weights, write_weights
-from src.classification import read_labels
 from src.errors import UserError
 from src.exchange.model import SIZES, Model, Report, complete, take_weights
 from src.exchange.names import WORD_TABLE, parameter_names, relative_table_names
 from src.files import atomic_write
 from src.model_utils.config import Config, load_config, load_task_config, select_network
-from src.ner_labels import LabelScheme
+from src.tasks.classifier.task import read_labels
+from src.tasks.ner.labels import LabelScheme
+from src.training.checkpoint import find_weights, is_optimizer_name, read_weights, write_weights
 
 STEMS = {"encoder": "checkpoint_bert", "pretrain": "checkpoint_bert", "classifier": "classifier", "ner": "ner",
          "squad": "squad"}

@@ -15,8 +15,8 @@ import numpy as np
 from src.errors import UserError
 from src.files import atomic_write, make_output_dir
 from src.generate_mindrecord.options import SPLIT_OPTIONS, DataFile, RecordOptions, choose_files
-from src.generate_mindrecord.text_rows import Row, read_json_lines
-from src.record_files import RecordWriter, write_schema_json
+from src.records.text_rows import Row, read_json_lines
+from src.records.writer import RecordWriter, write_schema_json
 from src.tokenization import FullTokenizer, Tokenizer
 
 LABELS_NAME = "labels.txt"

@@ -14,8 +14,8 @@ from src.generate_mindrecord.options import (  # noqa: E402
     add_data_set_options,
     choose_files,
 )
-from src.ner_corpora import CLUENER_TYPES, read_cluener  # noqa: E402
-from src.ner_labels import LabelScheme  # noqa: E402
+from src.tasks.ner.corpora import CLUENER_TYPES, read_cluener  # noqa: E402
+from src.tasks.ner.labels import LabelScheme  # noqa: E402
 
 FILES = tuple(DataFile(split, split, (f"{split}.json",)) for split in SPLIT_OPTIONS)
 

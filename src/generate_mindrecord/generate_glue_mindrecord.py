@@ -24,7 +24,7 @@ from src.generate_mindrecord.options import (  # noqa: E402
     add_data_set_options,
     add_record_options,
 )
-from src.generate_mindrecord.text_rows import Row, read_csv, read_json_lines, read_tsv  # noqa: E402
+from src.records.text_rows import Row, read_csv, read_json_lines, read_tsv  # noqa: E402
 
 OWN_TASKS = {  # how to read the files, and what their names end in
     "jsonl": (read_json_lines, (".jsonl", ".json")),

@@ -35,8 +35,8 @@ from src.generate_mindrecord.pretrain_instances import (  # noqa: E402
     InstanceOptions,
     Instances,
 )
-from src.record_files import DATASET_FORMATS, RecordWriter, pretrain_columns, write_schema_json  # noqa: E402
-from src.record_readers import RECORD_FILE_NAMES  # noqa: E402
+from src.records.reader import RECORD_FILE_NAMES  # noqa: E402
+from src.records.writer import DATASET_FORMATS, RecordWriter, pretrain_columns, write_schema_json  # noqa: E402
 from src.tokenization import Vocabulary  # noqa: E402
 
 # Large enough for a good choice of random next sentences and to keep the cost of handing chunks over small; the

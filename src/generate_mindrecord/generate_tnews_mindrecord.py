@@ -22,7 +22,7 @@ from src.generate_mindrecord.options import (  # noqa: E402
     add_data_set_options,
     add_record_options,
 )
-from src.generate_mindrecord.text_rows import read_json_lines  # noqa: E402
+from src.records.text_rows import read_json_lines  # noqa: E402
 
 
 class TnewsData(DataSet):

@@ -12,10 +12,10 @@ from src.errors import UserError
 from src.files import make_output_dir
 from src.generate_mindrecord.classification_records import EXTENSIONS, SCHEMA_NAME
 from src.generate_mindrecord.options import RecordOptions, add_record_options
-from src.ner_corpora import TaggedLines
-from src.ner_labels import LabelScheme
-from src.ner_text import UNITS, NerEncoder, Sentence, SentenceTokenizer, ner_columns
-from src.record_files import RecordWriter, write_schema_json
+from src.records.writer import RecordWriter, write_schema_json
+from src.tasks.ner.corpora import TaggedLines
+from src.tasks.ner.labels import LabelScheme
+from src.tasks.ner.text import UNITS, NerEncoder, Sentence, SentenceTokenizer, ner_columns
 from src.tokenization import FullTokenizer
 
 LABEL_FILE = "label_file"

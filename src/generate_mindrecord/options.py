@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from src.errors import UserError
-from src.record_files import DATASET_FORMATS
+from src.records.writer import DATASET_FORMATS
 
 SPLIT_OPTIONS = {"train": "do_train", "dev": "do_eval", "test": "do_predict"}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from src.errors import UserError
 from src.model_utils.local_adapter import get_device_id, get_device_num, get_rank_id, whole_number
-from src.rank_table import read_rank_table
+from src.model_utils.rank_table import read_rank_table
 
 SCHEDULER, MPI, RANK_TABLE = "MS_ROLE", "OMPI_COMM_WORLD_RANK", "RANK_TABLE_FILE"  # what shows the kind of launcher
 

@@ -19,7 +19,7 @@ from src.files import make_output_dir
 from src.model_utils.config import REPOSITORY, Config
 from src.model_utils.local_adapter import get_device_id, get_device_num, get_rank_id
 from src.model_utils.once_per_host import once_per_host
-from src.zip_packages import unpack_packages
+from src.model_utils.zip_packages import unpack_packages
 
 DATA_OPTIONS = ("data_dir", "eval_data_dir", "schema_dir", "train_data_file_path", "eval_data_file_path",
                 "eval_json_path", "schema_file_path", "vocab_file_path", "label_file_path", "label2id_file_path")

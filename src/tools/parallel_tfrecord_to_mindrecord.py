@@ -26,10 +26,10 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository, when this file is run by its path
 from src.errors import UserError, run_script  # noqa: E402
 from src.files import atomic_files, make_output_dir  # noqa: E402
-from src.mindrecord import MindRecordFile  # noqa: E402
-from src.record_files import RecordWriter  # noqa: E402
-from src.record_readers import RECORD_FILE_NAMES  # noqa: E402
-from src.tfrecord import TFRecordFile  # noqa: E402
+from src.records.mindrecord import MindRecordFile  # noqa: E402
+from src.records.reader import RECORD_FILE_NAMES  # noqa: E402
+from src.records.tfrecord import TFRecordFile  # noqa: E402
+from src.records.writer import RecordWriter  # noqa: E402
 
 TFRECORD_NAME = RECORD_FILE_NAMES["tfrecord"]
 ROWS_AT_ONCE = 2048  # read, written and compared; a few megabytes

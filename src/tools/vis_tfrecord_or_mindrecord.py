@@ -16,9 +16,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository, when this file is run by its path
 from src.errors import UserError, run_script  # noqa: E402
-from src.mindrecord import MindRecordFile  # noqa: E402
-from src.record_readers import RecordFile  # noqa: E402
-from src.tfrecord import TFRecordFile  # noqa: E402
+from src.records.mindrecord import MindRecordFile  # noqa: E402
+from src.records.reader import RecordFile  # noqa: E402
+from src.records.tfrecord import TFRecordFile  # noqa: E402
 
 READERS = {"vis_tfrecord": TFRecordFile, "vis_mindrecord": MindRecordFile}
 ROWS_AT_ONCE = 1024

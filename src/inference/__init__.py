@@ -1,0 +1,1 @@
+"""Using what was trained: prediction on new texts, exported models, the surroundings of the C++ program."""

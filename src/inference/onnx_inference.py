@@ -1,0 +1,60 @@
+"""ONNX models in the place of networks, computed by ONNX Runtime."""
+
+import json
+from pathlib import Path
+
+from mindspore import Tensor
+
+from src.errors import UserError
+from src.inference.onnx_export import METADATA
+from src.onnx_graph import onnx_package
+
+
+class OnnxNetwork:
+    """A model that export.py wrote, called like the network that it was made from.
+
+    Args:
+        path: the model.
+        task: the `description` that it must have been exported for.
+        on_cpu: compute on the CPU even if ONNX Runtime has something faster.
+
+    Raises:
+        UserError: onnxruntime is absent, or the file is missing, damaged or of another task.
+    """
+
+    def __init__(self, path: Path, task: str, on_cpu: bool) -> None:
+        runtime = onnx_package("onnxruntime", "an ONNX model")
+        if not path.is_file():
+            raise UserError(f"export_file_name: there is no ONNX model {path}; make it with export.py --file_format "
+                            f"ONNX, or give another name")
+        options = runtime.SessionOptions()
+        options.log_severity_level = 4  # errors are raised; it need not print them as well
+        providers = ["CPUExecutionProvider"] if on_cpu else runtime.get_available_providers()
+        try:
+            self.session = runtime.InferenceSession(str(path), options, providers=providers)
+        except Exception as error:  # damaged bytes lead to errors of any kind
+            raise UserError(f"export_file_name: cannot read {path}: damaged, cut off, or not an ONNX model; export it "
+                            f"anew") from error
+        self.path = path
+        self.about = json.loads(self.session.get_modelmeta().custom_metadata_map.get(METADATA, "{}"))
+        self.inputs = [value.name for value in self.session.get_inputs()]
+        if self.about.get("task") != task:
+            found = self.about.get("task", "was not written by export.py")
+            raise UserError(f"export_file_name: {path} {'is of ' if self.about else ''}{found}, but the configuration "
+                            f"is of {task}; give the configuration and the model of one task")
+
+    def __call__(self, *columns: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Map input columns [B,S] to the outputs of the network.
+
+        Raises:
+            UserError: the model cannot compute them: they are too long for it, or their ids too large.
+        """
+        values = dict(zip(self.inputs, (column.asnumpy() for column in columns), strict=True))
+        try:
+            outputs = self.session.run(self.about["outputs"], values)
+        except Exception as error:  # onnxruntime has its own class for each kind
+            shape = list(columns[0].shape)
+            raise UserError(f"{self.path}: cannot compute a batch of shape {shape}; it knows ids below "
+                            f"{self.about['vocab_size']} and at most {self.about['max_length']} tokens "
+                            f"({' '.join(str(error).split())[-200:]})") from error
+        return Tensor(outputs[0]) if len(outputs) == 1 else tuple(map(Tensor, outputs))

@@ -1,0 +1,1 @@
+"""The two record formats: reading, writing, order, grouping by length."""

@@ -1,0 +1,1 @@
+"""What the repository trains: pre-training and the fine-tuning tasks, a folder each."""

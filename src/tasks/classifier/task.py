@@ -1,0 +1,159 @@
+"""Sentence classification and regression as a fine-tuning task."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from mindspore import Tensor, nn
+from tqdm import tqdm
+
+from src.assessment_method import (
+    CLASSIFICATION_SCORES,
+    REGRESSION_SCORES,
+    classification_scores,
+    regression_scores,
+    softmax,
+)
+from src.bert_for_finetune import BertCLS
+from src.bert_model import BertConfig
+from src.dataset import EvaluationBatches, Limit
+from src.errors import UserError
+from src.files import write_json_lines
+from src.finetune_eval_model import BertCLSModel
+from src.generate_mindrecord.classification_records import Labels
+from src.model_utils.config import Config
+from src.records.reader import Records
+from src.tasks.base import Evaluation, FinetuneTask
+
+
+class ClassifierTask(FinetuneTask):
+    """Classes of sentences or pairs of sentences; with `num_class` 1 a value (regression)."""
+
+    name = "classifier"
+
+    def __init__(self, config: Config, bert_config: BertConfig) -> None:
+        super().__init__(config, bert_config)
+        self.is_regression = config.num_class == 1
+        self.method = config.assessment_method.lower()
+        fitting = REGRESSION_SCORES if self.is_regression else CLASSIFICATION_SCORES
+        if self.method not in fitting:
+            kind = "regression (num_class 1)" if self.is_regression else f"num_class {config.num_class}"
+            raise UserError(f"assessment_method: {config.assessment_method} does not fit {kind}; "
+                            f"choose one of {', '.join(fitting)}")
+        self.best_metric = fitting[self.method]
+        self.labels = read_labels(config.label_file_path, config.num_class) if config.label_file_path else None
+        integers = dict.fromkeys(("input_ids", "input_mask", "segment_ids"), "int32")
+        self.train_columns = self.eval_columns = integers | {"label_ids": "float32" if self.is_regression else "int32"}
+        self.limits = token_limits(bert_config)
+        if not self.is_regression:
+            self.limits["label_ids"] = Limit(config.num_class, f"num_class is {config.num_class}")
+
+    def training_network(self) -> nn.Cell:
+        """The network with its loss."""
+        weights = None if self.is_regression else self._class_weights()
+        return BertCLS(self.bert_config, True, self.config.num_class, self.bert_config.hidden_dropout_prob, weights)
+
+    def evaluation_network(self) -> nn.Cell:
+        """The network that gives logits."""
+        return ClassifierWithPrefix(self.bert_config, self.config.num_class)
+
+    def evaluate(self, network: nn.Cell, batches: EvaluationBatches) -> Evaluation:
+        """Score the network on every record; `predictions` are in the order of the file."""
+        num_rows = batches.records.num_rows
+        logits = np.empty((num_rows, self.config.num_class), np.float32)
+        labels = np.empty(num_rows, np.float32 if self.is_regression else np.int32)
+        for (*inputs, label_ids), rows in tqdm(batches, desc="evaluating", unit="batch", leave=False, disable=None):
+            logits[rows] = network(*map(Tensor, inputs)).asnumpy()[:len(rows)]
+            labels[rows] = label_ids[:len(rows), 0]
+        batches.complete(logits, labels)
+        if self.is_regression:
+            results = regression_scores(logits[:, 0], labels)
+        else:
+            results = classification_scores(logits, labels)
+        return Evaluation(results, self._lines(results, labels), lambda path: self._write(path, logits, labels))
+
+    def _lines(self, results: dict[str, float], labels: np.ndarray) -> list[str]:
+        """The lines of the original for the chosen method."""
+        if self.method == "accuracy":
+            right = round(results["accuracy"] * len(labels))
+            return [f"acc_num {right} , total_num {len(labels)}, accuracy {results['accuracy']:.6f}"]
+        if self.method == "f1":
+            return [f"{name} {results[name.lower()]:.6f}" for name in ("Precision", "Recall", "F1")]
+        if self.method == "mcc":
+            return [f"MCC {results['mcc']:.6f}"]
+        name = "Spearman" if self.method == "spearman_correlation" else "Pearson"
+        return [f"{name} Correlation is {results[name.lower()]:.6f}"]
+
+    def _write(self, path: Path, logits: np.ndarray, labels: np.ndarray) -> None:
+        described = describe(logits, self.labels)
+        names = self.labels or range(self.config.num_class)
+        gold = [round(float(label), 6) if self.is_regression else names[label] for label in labels]
+        write_json_lines(path, ({"index": index, **item, "gold": right}
+                                for index, (item, right) in enumerate(zip(described, gold, strict=True))))
+
+    def _class_weights(self) -> list[float] | None:
+        """Weights from the option: none, given, or "balanced" (inverse to how often a class occurs in training)."""
+        option, num_class = self.config.class_weights, self.config.num_class
+        if not option:
+            return None
+        if option == "balanced":
+            counts = np.bincount(label_column(self.train_records()), minlength=num_class)
+            return (counts.sum() / (num_class * np.maximum(counts, 1))).tolist()
+        try:
+            weights = [float(item) for item in option.split(",")]
+        except ValueError:
+            weights = []
+        if len(weights) != num_class or not all(0 <= weight < float("inf") for weight in weights) or not any(weights):
+            raise UserError(f"class_weights: found '{option}', expected balanced or {num_class} numbers such as "
+                            f"{','.join(['1.0'] * num_class)}")
+        return weights
+
+
+class ClassifierWithPrefix(nn.Cell):
+    """The network that gives logits, with the parameter names of the one that is trained."""
+
+    def __init__(self, config: BertConfig, num_labels: int):
+        super().__init__()
+        self.bert = BertCLSModel(config, False, num_labels)
+
+    def construct(self, input_ids: Tensor, input_mask: Tensor, token_type_id: Tensor) -> Tensor:
+        """Map ids, mask and segments, int32 [B,S], to logits float32 [B,C]."""
+        return self.bert(input_ids, input_mask, token_type_id)
+
+
+def token_limits(bert_config: BertConfig) -> dict[str, Limit]:
+    """Bounds of the columns that every fine-tuning task has."""
+    return {
+        "input_ids": Limit(bert_config.vocab_size, f"vocab_size is {bert_config.vocab_size}"),
+        "input_mask": Limit(2, "a mask is 0 or 1"),
+        "segment_ids": Limit(bert_config.type_vocab_size, f"type_vocab_size is {bert_config.type_vocab_size}"),
+    }
+
+
+def label_column(records: Records) -> np.ndarray:
+    """The labels of all records [n]."""
+    parts = np.array_split(np.arange(records.num_rows), -(-records.num_rows // 4096))
+    return np.concatenate([records.read(rows, ["label_ids"])["label_ids"][:, 0] for rows in parts])
+
+
+def read_labels(path: str | Path, num_class: int) -> list[str]:
+    """The names of the classes: a text file with one a line, in the order of their ids.
+
+    Raises:
+        UserError: the file cannot be read, or has another number of lines than there are classes.
+    """
+    labels = Labels.from_file(path).names
+    if len(labels) != num_class:
+        raise UserError(f"label_file_path: {path} names {len(labels)} classes, but num_class is {num_class}; "
+                        f"set num_class to {len(labels)} or give another file")
+    return labels
+
+
+def describe(logits: np.ndarray, labels: Sequence[str] | None) -> list[dict]:
+    """Predictions for people and programs: logits [n,C] to label, its id and its probability; [n,1] to a value."""
+    if logits.shape[1] == 1:
+        return [{"value": round(float(value), 6)} for value in logits[:, 0]]
+    probabilities = softmax(logits.astype(np.float64))
+    best = probabilities.argmax(axis=1)
+    return [{"label": labels[index] if labels else int(index), "label_id": int(index),
+             "probability": round(float(row[index]), 6)} for index, row in zip(best, probabilities, strict=True)]

@@ -1,0 +1,1 @@
+"""Pre-training on masked words and next sentences."""

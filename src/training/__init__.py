@@ -1,0 +1,1 @@
+"""Training of any network: the step, the run, what happens around the steps, checkpoints."""

@@ -1,0 +1,253 @@
+"""What happens around the optimizer steps: log lines, progress, evaluation, checkpoints, the end of a diverged run.
+
+`src/training/run.py` calls every callback after each step (with data sink: after each `data_sink_steps` steps) with a
+`StepReport`, the step in numbers, which `StepMeter` makes of what the step cell returned.
+"""
+
+import math
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mindspore import Tensor, nn
+from tqdm import tqdm
+
+from src.errors import UserError
+from src.training.checkpoint import PREFIX, list_checkpoints, remove_old_checkpoints, save_training_checkpoint
+from src.training.optimizer import Optimizer
+
+RATE_WINDOW = 20  # steps over which samples/s is averaged: long enough to be steady, short enough to show a slow-down
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """How long a run is: from `start_step` (0, or where a checkpoint stopped) to `total_steps` optimizer steps.
+
+    `samples_per_step` counts all ranks and accumulated micro-batches; `samples_per_epoch` is the size of the data set.
+    """
+
+    start_step: int
+    total_steps: int
+    samples_per_step: int
+    samples_per_epoch: int
+
+    def epochs_at(self, step: int) -> float:
+        """Epochs completed after `step` optimizer steps, with the fraction."""
+        return step * self.samples_per_step / self.samples_per_epoch
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """One optimizer step in numbers; rate in samples of all ranks per second, times in seconds."""
+
+    step: int
+    epochs: float
+    loss: float
+    overflow: bool
+    loss_scale: float
+    learning_rate: float
+    samples_per_second: float
+    seconds_left: float
+
+    def log_line(self) -> str:
+        """The line that users of the original grep for, with rate and time left behind it."""
+        percent, epoch = math.modf(self.epochs)
+        if percent == 0.0:  # the last step of an epoch still belongs to it
+            percent, epoch = 1.0, epoch - 1
+        return (f"epoch: {epoch:.1f}, current epoch percent: {percent:.3f}, step: {self.step}, outputs are "
+                f"(Tensor(shape=[1], dtype=Float32, [ {self.loss:.7e}]), "
+                f"Tensor(shape=[], dtype=Bool, {self.overflow}), "
+                f"Tensor(shape=[], dtype=Float32, {self.loss_scale:g})), "
+                f"{self.samples_per_second:.1f} samples/s, {format_duration(self.seconds_left)} left")
+
+
+def format_duration(seconds: float) -> str:
+    """Seconds as `h:mm:ss`; `?` while the rate is not known yet."""
+    if not math.isfinite(seconds):
+        return "?"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}"
+
+
+class StepMeter:
+    """Turn what the step cell returned (loss, overflow, loss scale) into a `StepReport`, and measure the rate."""
+
+    def __init__(self, plan: RunPlan, optimizer: Optimizer) -> None:
+        """The optimizer knows its learning rate; steps that overflowed did not count for its schedule."""
+        self.plan = plan
+        self.optimizer = optimizer
+        # (step, time) of steps that ended; the first interval is behind the first step, so compilation does not count
+        self.finished: deque[tuple[int, float]] = deque(maxlen=RATE_WINDOW)
+
+    def report(self, step: int, outputs: Sequence[Tensor]) -> StepReport:
+        """Read the outputs of step `step`, counted from 1, as soon as it ended."""
+        loss, overflow, loss_scale = (output.asnumpy() for output in outputs)
+        self.finished.append((step, time.monotonic()))
+        rate = self._samples_per_second()
+        left = (self.plan.total_steps - step) * self.plan.samples_per_step
+        return StepReport(step, self.plan.epochs_at(step), float(loss), bool(overflow), float(loss_scale),
+                          self._learning_rate(), rate, left / rate if rate else math.inf)
+
+    def _learning_rate(self) -> float:
+        updates = int(self.optimizer.global_step.asnumpy())
+        return self.optimizer.learning_rate.value_at(max(updates - 1, 0))
+
+    def _samples_per_second(self) -> float:
+        (first_step, start), (last_step, end) = self.finished[0], self.finished[-1]
+        return (last_step - first_step) * self.plan.samples_per_step / (end - start) if end > start else 0.0
+
+
+class Callback:
+    """What wants to see the steps overrides some of these."""
+
+    wants_to_stop = False  # set by a callback: the run ends behind this step, as if it were the last
+
+    def on_begin(self) -> None:
+        """Before the first optimizer step."""
+
+    def on_step(self, report: StepReport) -> None:
+        """After each optimizer step."""
+
+    def on_end(self, last: StepReport) -> None:
+        """After the last optimizer step of a run that went well."""
+
+    def on_interrupt(self, last: StepReport) -> None:
+        """After the last optimizer step of a run that the user ends early."""
+
+    def close(self) -> None:
+        """At the very end, also of a run that went wrong."""
+
+
+class StopOnDivergence(Callback):
+    """End the run when the loss is no longer a number, before anything of it is saved. Must stand first in the list."""
+
+    def __init__(self, checkpoint_directory: str | Path, start_step: int = 0, prefix: str = PREFIX) -> None:
+        """The directory is where the message tells the user to go on from; the run begins behind `start_step`."""
+        self.directory = checkpoint_directory
+        self.prefix = prefix
+        self.good_step = start_step
+
+    def on_step(self, report: StepReport) -> None:
+        """Raise when the loss is no number, or when gradients overflow with no loss scale left to lower."""
+        if not math.isfinite(report.loss):
+            found = f"the loss became {report.loss}"
+        elif report.overflow and report.loss_scale <= 1:
+            found = "the gradients are no longer finite"
+        else:
+            self.good_step = report.step
+            return
+        # A checkpoint of the last good step itself holds the weights that led to this.
+        good = [found.path for found in list_checkpoints(self.directory, self.prefix)
+                if found.step < self.good_step]
+        advice = f"go on from {good[0]}, the last good checkpoint, with load_checkpoint_path" if good else "start again"
+        raise UserError(f"step {report.step}: {found} (learning rate {report.learning_rate:.3g}, loss scale "
+                        f"{report.loss_scale:g}), training stopped; lower learning_rate or raise warmup_steps, and "
+                        f"{advice}")
+
+
+class ProgressBar(Callback):
+    """A bar with loss, samples/s and time left; made for a terminal, where it stands in for the log lines."""
+
+    def __init__(self, plan: RunPlan, description: str) -> None:
+        """The bar appears with the first step, so that compilation does not count as slow steps."""
+        self.plan = plan
+        self.description = description
+        self.bar = None
+
+    def on_begin(self) -> None:
+        """Say what the user waits for."""
+        print(f"{self.description}: compiling the training graph ...", file=sys.stderr, flush=True)
+
+    def on_step(self, report: StepReport) -> None:
+        """Move the bar."""
+        if self.bar is None:
+            self.bar = tqdm(total=self.plan.total_steps, initial=self.plan.start_step, desc=self.description,
+                            unit="step", dynamic_ncols=True, smoothing=0.05)
+        self.bar.set_postfix_str(f"loss {report.loss:.4f}, {report.samples_per_second:.1f} samples/s", refresh=False)
+        self.bar.update(report.step - self.bar.n)
+
+    def close(self) -> None:
+        """Leave the bar on the screen, and what follows on a new line."""
+        if self.bar is not None:
+            self.bar.close()
+
+
+class Periodic(Callback):
+    """Call `action(report)` at each multiple of `every` steps and at the end of the run: log lines, evaluation.
+
+    With data sink, the first report behind a multiple stands for it.
+    """
+
+    def __init__(self, action: Callable[[StepReport], None], every: int, start_step: int = 0) -> None:
+        """The action is taken to have been done at `start_step`, where the run starts."""
+        self.action = action
+        self.every = every
+        self.done_step = start_step
+
+    def on_step(self, report: StepReport) -> None:
+        """Act if it is time to."""
+        if report.step // self.every > self.done_step // self.every:
+            self._act(report)
+
+    def on_end(self, last: StepReport) -> None:
+        """Act on the final state too."""
+        if last.step != self.done_step:
+            self._act(last)
+
+    def _act(self, report: StepReport) -> None:
+        self.action(report)
+        self.done_step = report.step
+
+
+def print_log_line(report: StepReport) -> None:
+    """Print the step for `grep epoch`, at once."""
+    print(report.log_line(), flush=True)
+
+
+class Checkpoints(Periodic):
+    """Save the training at each multiple of `every` steps and at the end; keep the `keep` newest good checkpoints.
+
+    A checkpoint is good when the next step finds a finite loss with its weights. Until then one more is kept, so that
+    a run that diverges right behind a save has something to go back to.
+    """
+
+    def __init__(self, directory: Path, train_step_cell: nn.Cell, plan: RunPlan, every: int, keep: int,
+                 metadata: dict, prefix: str = PREFIX) -> None:
+        """`metadata` goes into every checkpoint; file names begin with `prefix`."""
+        super().__init__(self._save, every, plan.start_step)
+        self.directory = directory
+        self.train_step_cell = train_step_cell
+        self.plan = plan
+        self.keep = keep
+        self.metadata = metadata
+        self.prefix = prefix
+        self.unproven = False
+
+    def on_step(self, report: StepReport) -> None:
+        """Remove what a step with a finite loss made superfluous, then save if it is time to."""
+        if self.unproven:
+            self._prune(report)
+        super().on_step(report)
+
+    def on_end(self, last: StepReport) -> None:
+        """Save the final state, which no step can prove."""
+        super().on_end(last)
+        self._prune(last)
+
+    def on_interrupt(self, last: StepReport) -> None:
+        """Save where the user stopped, so that nothing is lost."""
+        self.on_end(last)
+
+    def _save(self, report: StepReport) -> None:
+        epoch = math.floor(self.plan.epochs_at(report.step - 1)) + 1  # in which the step began
+        save_training_checkpoint(self.directory, epoch, report.step, self.train_step_cell, self.metadata,
+                                 self.keep + 1, self.prefix)
+        self.unproven = True
+
+    def _prune(self, report: StepReport) -> None:
+        remove_old_checkpoints(self.directory, report.step, self.keep, self.prefix)
+        self.unproven = False

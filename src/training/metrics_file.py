@@ -1,0 +1,118 @@
+"""The metrics file, a JSON line for every step, and the loss curve drawn from it."""
+
+import json
+from collections import deque
+from collections.abc import Iterable
+from operator import itemgetter
+from pathlib import Path
+
+from src.errors import UserError
+from src.files import atomic_write, make_output_dir
+from src.training.callbacks import Callback, RunPlan, StepReport
+
+
+class MetricsFile(Callback):
+    """Append a JSON line for every step to `path`; others may add lines with `write`.
+
+    A resumed run first drops the lines behind its starting step, so that the file tells one history. A new run puts
+    the file of an earlier one aside, as `<name>.old`.
+    """
+
+    def __init__(self, path: str | Path, plan: RunPlan) -> None:
+        """Open the file (given by metrics_file), keeping the history up to the plan's first step."""
+        self.path = Path(path)
+        make_output_dir(self.path.parent, "metrics_file")
+        lines = read_metrics(self.path)
+        if lines and plan.start_step == 0:
+            self.path.replace(self.path.with_name(self.path.name + ".old"))
+        with atomic_write(self.path) as temporary:
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in lines if line["step"] <= plan.start_step),
+                                 encoding="utf-8")
+        self.file = self.path.open("a", encoding="utf-8", buffering=1)  # a line is in the file as soon as it is written
+
+    def write(self, step: int, **values: float) -> None:
+        """Append one line of numbers that belong to `step`."""
+        try:
+            self.file.write(json.dumps({"step": step, **values}) + "\n")
+        except OSError as error:
+            raise UserError(f"cannot write {self.path}: {error.strerror}; free space and resume") from error
+
+    def on_step(self, report: StepReport) -> None:
+        """Append the step's line. Digits are those of the float32 loss, so that two runs can be compared exactly."""
+        self.write(report.step, epoch=round(report.epochs, 6), loss=report.loss, overflow=report.overflow,
+                   loss_scale=report.loss_scale, learning_rate=report.learning_rate,
+                   samples_per_second=round(report.samples_per_second, 2))
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+
+
+def read_metrics(path: str | Path) -> list[dict]:
+    """The lines of a metrics file, without a last one that a killed process left unfinished.
+
+    Raises:
+        UserError: the file cannot be read, or is not a metrics file.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as a metrics file: {error}") from error
+    lines = []
+    for number, line in enumerate(text.split("\n")[:-1], start=1):
+        try:
+            lines.append(json.loads(line))
+            lines[-1]["step"] + 0
+        except (ValueError, TypeError, KeyError) as error:
+            raise UserError(f"{path}, line {number}: found {line[:40]!r}, expected the JSON of a metrics file; "
+                            f"give another metrics_file or move this one away") from error
+    return lines
+
+
+class LossPlot(Callback):
+    """Draw the metrics file at the end of the run. Must stand behind the `MetricsFile`, which it reads."""
+
+    def __init__(self, metrics_path: str | Path, plot_path: str | Path, score: str = "masked_lm_accuracy") -> None:
+        """The plot is a PNG file, given by plot_file; it shows this score of the evaluations too."""
+        self.metrics_path = metrics_path
+        self.score = score
+        self.plot_path = Path(plot_path)
+        make_output_dir(self.plot_path.parent, "plot_file")
+
+    def on_end(self, last: StepReport) -> None:
+        """Draw it."""
+        plot_metrics(self.metrics_path, self.plot_path, self.score)
+
+
+def plot_metrics(metrics_path: str | Path, plot_path: str | Path, score: str = "masked_lm_accuracy",
+                 smoothing: int = 50) -> None:
+    """Draw the loss of each step, its running mean over `smoothing` steps, and one score of the evaluations."""
+    from matplotlib.figure import Figure  # takes half a second to import, which the start of a run need not wait for
+
+    lines = read_metrics(metrics_path)
+    steps, losses = zip(*[(line["step"], line["loss"]) for line in lines if "loss" in line], strict=True)
+    figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
+    axis = figure.subplots()
+    axis.plot(steps, losses, color="tab:blue", alpha=0.25, linewidth=0.8)
+    axis.plot(steps, _running_mean(losses, smoothing), color="tab:blue", label=f"training loss (mean of {smoothing})")
+    axis.set(xlabel="optimizer step", ylabel="loss")
+    scores = [(line["step"], line[score]) for line in lines if score in line]
+    if scores:
+        right = axis.twinx()
+        name = score.replace("_", " ")
+        right.plot(*zip(*scores, strict=True), "o-", color="tab:orange", label=f"{name} (evaluation)")
+        right.set(ylabel=name, ylim=(min(0, min(scores, key=itemgetter(1))[1]), None))
+        right.legend(loc="upper center")
+    axis.legend(loc="upper right")
+    with atomic_write(plot_path) as temporary:
+        figure.savefig(temporary, format="png")
+
+
+def _running_mean(values: Iterable[float], window: int) -> list[float]:
+    recent: deque[float] = deque(maxlen=window)
+    means = []
+    for value in values:
+        recent.append(value)
+        means.append(sum(recent) / len(recent))
+    return means

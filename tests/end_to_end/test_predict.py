@@ -1,0 +1,221 @@
+"""Prediction and export of a tiny classifier, from checkpoint to answers."""
+
+import io
+import json
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor, nn
+from toy_finetuning import SEQ_LENGTH, VOCAB_SIZE, tiny_options, toy_rows, write_rows
+
+import export
+import predict
+import quick_start
+import run_classifier
+from src.assessment_method import softmax
+from src.bert_for_pre_training import BertNetworkWithLoss, initialize_parameters
+from src.bert_model import BertConfig
+from src.errors import UserError
+from src.inference.texts import batches_by_length, read_items
+from src.training.checkpoint import save_weights
+
+# The toy's class c has the words w(10 c + 10) to w(10 c + 17).
+VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{number}" for number in range(5, VOCAB_SIZE))]
+TEXTS = ["w10 w11 w12", "w31 w37 w30 w33 w33 w35 w36", "w22 w20", "w10 " * 30]
+LABELS = ["zero", "two", "one", "zero"]
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory):
+    """Options for a trained classifier, its vocabulary and its labels."""
+    folder = tmp_path_factory.mktemp("model")
+    (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n", encoding="utf-8")
+    (folder / "labels.txt").write_text("zero\none\ntwo\n", encoding="utf-8")
+    write_rows(folder / "train.mindrecord", toy_rows(60))
+    write_rows(folder / "dev.mindrecord", toy_rows(21, seed=1))
+    run_classifier.main(tiny_options(folder, folder / "out", epoch_num=8, label_file_path=folder / "labels.txt",
+                                     vocab_file_path=folder / "vocab.txt"))
+    return ["--config_path", str(folder / "out" / "classifier_config.yaml"),
+            "--load_finetune_checkpoint_path", str(folder / "out")]
+
+
+def results(capsys):
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
+
+
+def test_texts_of_the_command_line(model, capsys):
+    predict.main([*model, *(part for text in TEXTS for part in ("--text", text))])
+    found = results(capsys)
+    assert [item["label"] for item in found] == LABELS
+    assert all(0.4 < item["probability"] <= 1 for item in found)
+    assert list(found[0]) == ["text", "label", "label_id", "probability"]
+
+
+def test_file_in_file_out(model, tmp_path):
+    (tmp_path / "in.txt").write_text("\n\n".join(TEXTS) + "\n", encoding="utf-8")
+    output = tmp_path / "new" / "out.jsonl"
+    predict.main([*model, "--input_file", str(tmp_path / "in.txt"), "--output_file", str(output),
+                  "--eval_batch_size", "3"])
+    found = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
+    assert [(item["text"], item["label"]) for item in found] == list(zip(TEXTS, LABELS, strict=True))
+
+
+def test_standard_input_and_json(model, capsys, monkeypatch):
+    lines = [json.dumps({"id": number, "sentence": text}) for number, text in enumerate(TEXTS)]
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(lines)))
+    predict.main([*model, "--input_file", "-"])
+    assert [(item["id"], item["label"]) for item in results(capsys)] == list(enumerate(LABELS))
+
+
+def test_quick_start_classifies_its_headlines(model, capsys):
+    quick_start.main(["--load_finetune_checkpoint_path", model[-1],
+                      "--vocab_file_path", str(Path(model[-1]).parent / "vocab.txt")])
+    found = results(capsys)
+    assert [item["text"] for item in found] == list(quick_start.HEADLINES)
+    assert {item["label"] for item in found} <= {"zero", "one", "two"}
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    (["--text", "w10", "--vocab_file_path", ""], "vocab_file_path is not set"),
+    (["--text", "w10", "--load_finetune_checkpoint_path", ""], "load_finetune_checkpoint_path is not set"),
+    ([], "nothing to predict"),
+    (["--input_file", "absent"], "--input_file: cannot read absent"),
+    (["--text", "a", "--num_class", "2"], "names 3 classes, but num_class is 2"),
+])
+def test_mistakes(model, options, message):
+    with pytest.raises(UserError, match=message) as caught:
+        predict.main([*model, *options])
+    assert "\n" not in str(caught.value)
+
+
+def test_configuration_must_name_a_task(tmp_path):
+    (tmp_path / "other.yaml").write_text("description: run_other\n", encoding="utf-8")
+    with pytest.raises(UserError, match="description: found \"run_other\", expected one of run_classifier"):
+        predict.main(["--config_path", str(tmp_path / "other.yaml"), "--text", "a"])
+    with pytest.raises(UserError, match="--config_path is not set"):
+        predict.main(["--text", "a"])
+
+
+def test_batches_by_length_hold_every_text_once():
+    lengths = np.random.default_rng(0).integers(1, 65, 50)
+    mask = (np.arange(64) < lengths[:, None]).astype(np.int32)
+    columns = {"input_ids": mask * np.arange(1, 51, dtype=np.int32)[:, None], "input_mask": mask}
+    seen, shapes = [], set()
+    for (ids, cut), numbers in batches_by_length(columns, 8):
+        assert (ids[:len(numbers), 0] == numbers + 1).all()
+        assert (cut.sum(axis=1)[:len(numbers)] == lengths[numbers]).all()
+        shapes.add(ids.shape)
+        seen += numbers.tolist()
+    assert sorted(seen) == list(range(50))
+    assert shapes == {(8, 16), (8, 32), (8, 64)}
+
+
+def test_lines_of_the_wrong_kind_are_named(tmp_path):
+    path = tmp_path / "in.txt"
+    path.write_text('{"text": "a"}\nb\n', encoding="utf-8")
+    with pytest.raises(UserError, match=r"in.txt, line 2: found 'b', expected a JSON object"):
+        list(read_items(str(path), ("text",)))
+    path.write_text("a\nb\tc\td\n", encoding="utf-8")
+    assert list(read_items(str(path), ("text",))) == [{"text": "a"}, {"text": "b\tc\td"}]  # no pairs there
+    with pytest.raises(UserError, match=r"in.txt, line 2: 3 fields between tabs, expected at most 2 \(text, pair\)"):
+        list(read_items(str(path), ("text", "pair")))
+
+
+# ---------------------------------------------------------------- exported models, masks
+
+@pytest.mark.parametrize(("options", "name"), [
+    (["--export_batch_size", "0"], "any.mindir"), (["--export_batch_size", "2"], "two.mindir"),
+    (["--file_format", "ONNX"], "bert.onnx")])
+def test_an_exported_model_predicts_the_same(model, tmp_path, capsys, options, name):
+    export.main([*model, "--export_ckpt_file", model[-1], "--export_file_name", str(tmp_path / name), *options])
+    capsys.readouterr()
+    texts = [part for text in TEXTS[:3] for part in ("--text", text)]
+    predict.main([*model, *texts])
+    wanted = results(capsys)
+    predict.main([*model, *texts, "--model", str(tmp_path / name), "--load_finetune_checkpoint_path", ""])
+    found = results(capsys)
+    assert [item["label"] for item in found] == [item["label"] for item in wanted] == LABELS[:3]
+    np.testing.assert_allclose([item["probability"] for item in found], [item["probability"] for item in wanted],
+                               atol=1e-5)
+    for damage in ("", "cut"):
+        path = tmp_path / f"damaged{damage}{name}"
+        if damage:
+            path.write_bytes((tmp_path / name).read_bytes()[:-100])
+            if name.endswith("mindir"):
+                path.with_suffix(".json").write_bytes((tmp_path / name).with_suffix(".json").read_bytes())
+        with pytest.raises(UserError, match="damaged, cut off|there is no"):
+            predict.main([*model, *texts, "--model", str(path)])
+
+
+def test_a_model_of_other_classes_is_refused(model, tmp_path):
+    export.main([*model, "--export_ckpt_file", model[-1], "--export_file_name", str(tmp_path / "bert")])
+    about = json.loads((tmp_path / "bert.json").read_text(encoding="utf-8"))
+    for change, message in (({"num_class": 5}, "has 5 classes, but the configuration has 3"),
+                            ({"task": "run_ner"}, "is of run_ner, but the configuration is of run_classifier"),
+                            ({"input_shape": [1, 8]}, "has sequences of 8 tokens, but seq_length is 16")):
+        (tmp_path / "bert.json").write_text(json.dumps(about | change), encoding="utf-8")
+        with pytest.raises(UserError, match=message):
+            predict.main([*model, "--text", "w10", "--model", str(tmp_path / "bert.mindir")])
+    with pytest.raises(UserError, match="is neither .onnx nor .mindir"):
+        predict.main([*model, "--text", "w10", "--model", "bert.ckpt"])
+
+
+def test_words_for_masks(model, tmp_path, capsys):
+    sizes = {"seq_length": 16, "vocab_size": VOCAB_SIZE, "hidden_size": 16, "num_hidden_layers": 1,
+             "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 32}
+    network = BertNetworkWithLoss(BertConfig(type_vocab_size=2, **sizes), is_training=True)
+    initialize_parameters(network, 0.5, seed=1)
+    save_weights(network, tmp_path / "pretrained.ckpt")
+    options = ["--description", "run_pretrain", "--device_target", "CPU",
+               "--load_checkpoint_path", str(tmp_path / "pretrained.ckpt"),
+               "--vocab_file_path", str(Path(model[-1]).parent / "vocab.txt"),
+               *(part for key, value in sizes.items() for part in (f"--base_net_cfg.{key}", str(value)))]
+    predict.main([*options, "--text", "w10 [MASK] w12 [MASK]"])
+    (found,) = results(capsys)
+    assert [len(guesses) for guesses in found["masks"]] == [5, 5]
+    assert all(guess["token"] in VOCABULARY for guesses in found["masks"] for guess in guesses)
+    with pytest.raises(UserError, match=r"no \[MASK\] in the text"):
+        predict.main([*options, "--text", "w10"])
+    with pytest.raises(UserError, match="--model: words for"):
+        predict.main([*options, "--text", "[MASK]", "--model", "x.onnx"])
+
+
+# ---------------------------------------------------------------- export
+
+def test_exported_model_gives_what_the_network_gives(model, tmp_path, capsys):
+    export.main([*model, "--export_ckpt_file", model[-1], "--export_file_name", str(tmp_path / "new" / "bert.mindir"),
+                 "--export_batch_size", "0"])
+    folder = tmp_path / "new"
+    assert {path.name for path in folder.iterdir()} == {"bert.mindir", "bert.json"}
+    assert {oct(path.stat().st_mode & 0o444) for path in folder.iterdir()} == {"0o444"}
+    assert folder.stat().st_mode & 0o111 == 0o111
+    about = json.loads((folder / "bert.json").read_text(encoding="utf-8"))
+    assert about["task"] == "run_classifier"
+    assert about["labels"] == ["zero", "one", "two"]
+    assert about["input_shape"] == [None, SEQ_LENGTH]
+
+    graph = nn.GraphCell(ms.load(str(folder / "bert.mindir")))
+    capsys.readouterr()
+    predict.main([*model, *(part for text in TEXTS for part in ("--text", text))])
+    wanted = results(capsys)
+    ids = np.zeros((4, SEQ_LENGTH), np.int32)
+    for row, text in zip(ids, TEXTS, strict=True):
+        tokens = ["[CLS]", *text.split()[:SEQ_LENGTH - 2], "[SEP]"]
+        row[:len(tokens)] = [VOCABULARY.index(token) for token in tokens]
+    for rows in (slice(0, 4), slice(1, 3)):  # any batch size
+        logits = graph(Tensor(ids[rows]), Tensor((ids[rows] > 0).astype(np.int32)), Tensor(ids[rows] * 0)).asnumpy()
+        np.testing.assert_allclose(softmax(logits).max(axis=1), [item["probability"] for item in wanted[rows]],
+                                   atol=2e-6)
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    (["--export_ckpt_file", ""], "export_ckpt_file is not set"),
+    (["--file_format", "AIR"], "AIR can be exported on Ascend only"),
+    (["--export_ckpt_file", "absent.ckpt"], "there is no checkpoint absent.ckpt"),
+])
+def test_export_mistakes(model, tmp_path, options, message):
+    with pytest.raises(UserError, match=message):
+        export.main([*model, "--export_ckpt_file", model[-1], "--export_file_name", str(tmp_path / "bert"), *options])
+    assert not list(tmp_path.iterdir())

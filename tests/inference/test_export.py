@@ -1,0 +1,105 @@
+"""Export of a pre-trained network with both of its heads."""
+
+import json
+
+import mindspore as ms
+import numpy as np
+import onnxruntime
+import pytest
+from mindspore import Tensor, nn
+from toy_pretraining import PREDICTIONS, SEQ_LENGTH, VOCAB_SIZE, tiny_options, toy_batch
+
+import export
+from src.bert_for_pre_training import BertNetworkWithLoss, initialize_parameters
+from src.errors import UserError
+from src.inference.export import model_path
+from src.model_utils.config import load_config
+from src.tasks.pretraining.task import bert_config_of
+from src.training.checkpoint import save_weights
+
+COLUMNS = ("input_ids", "input_mask", "segment_ids", "masked_lm_positions")
+
+
+@pytest.fixture(scope="session")
+def pretrained(tmp_path_factory):
+    """(checkpoint, the command line to export it, the network with its heads)."""
+    path = tmp_path_factory.mktemp("pretrained") / "a.ckpt"
+    options = tiny_options()
+    network = BertNetworkWithLoss(bert_config_of(load_config("", "pretrain_config.yaml", options), "CPU"), False)
+    initialize_parameters(network, 0.5, seed=0)
+    save_weights(network, path)
+    command = ["--description", "run_pretrain", *options, "--max_predictions_per_seq", str(PREDICTIONS),
+               "--export_ckpt_file", str(path)]
+    return path, command, network.bert.set_train(False)
+
+
+@pytest.fixture(scope="session")
+def wanted(pretrained):
+    columns = columns_of(4)
+    return [value.asnumpy() for value in pretrained[2](*map(Tensor, columns))]
+
+
+def columns_of(count):
+    rows = toy_batch(4)
+    return [rows[name][:count].astype(np.int32) for name in COLUMNS]
+
+
+@pytest.mark.parametrize("file_format", ["MINDIR", "ONNX"])
+def test_pretraining_heads(file_format, pretrained, wanted, tmp_path):
+    export.main([*pretrained[1], "--file_format", file_format, "--export_file_name", str(tmp_path / "bert"),
+                 "--export_batch_size", "0"])
+    if file_format == "MINDIR":
+        graph = nn.GraphCell(ms.load(str(tmp_path / "bert.mindir")))
+
+        def model(columns):
+            return [value.asnumpy() for value in graph(*map(Tensor, columns))]
+    else:
+        session = onnxruntime.InferenceSession(str(tmp_path / "bert.onnx"))
+        names = [value.name for value in session.get_inputs()]
+
+        def model(columns):
+            return session.run(None, dict(zip(names, columns, strict=True)))
+    for count in (1, 4):
+        words, pairs = model(columns_of(count))
+        np.testing.assert_allclose(words, wanted[0][:count * PREDICTIONS], rtol=0, atol=1e-4)
+        np.testing.assert_allclose(pairs, wanted[1][:count], rtol=0, atol=1e-4)
+    about = json.loads((tmp_path / ("bert.json" if file_format == "MINDIR" else "bert.onnx.json")).read_text())
+    assert about["inputs"] == ["input_ids", "input_mask", "token_type_id", "masked_lm_positions"]
+    assert about["outputs"] == ["prediction_scores", "seq_relationship_score"]
+    free = file_format == "ONNX"
+    assert about["input_shape"] == [None, None if free else SEQ_LENGTH]
+    assert about["masked_lm_positions_shape"] == [None, None if free else PREDICTIONS]
+    assert (about["task"], about["vocab_size"]) == ("run_pretrain", VOCAB_SIZE)
+
+
+def test_large_models_are_split(pretrained, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("mindspore.train.serialization.TOTAL_SAVE", 0)  # instead of 1 GB
+    command = [*pretrained[1], "--export_file_name", str(tmp_path / "bert")]
+    for _ in range(2):  # the second takes the place of the first
+        export.main(command)
+        assert f"as {tmp_path / 'bert_graph.mindir'}" in capsys.readouterr().out
+    names = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")}
+    assert names == {"bert_graph.mindir", "bert_graph.json", "bert_variables", "bert_variables/data_0"}
+    assert (tmp_path / "bert_variables").stat().st_mode & 0o555 == 0o555
+    assert (tmp_path / "bert_variables" / "data_0").stat().st_mode & 0o444 == 0o444
+    graph = nn.GraphCell(ms.load(str(tmp_path / "bert_graph.mindir")))
+    assert graph(*map(Tensor, columns_of(1)))[1].shape == (1, 2)
+
+
+def test_checkpoint_of_other_sizes(pretrained, tmp_path):
+    with pytest.raises(UserError, match="a.ckpt has no fitting weights for .* such as .*layers.1"):
+        export.main([*pretrained[1], "--base_net_cfg.num_hidden_layers", "2", "--export_file_name",
+                     str(tmp_path / "bert")])
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_of_models(tmp_path):
+    assert model_path("a/bert", "ONNX").as_posix() == "a/bert.onnx"
+    assert model_path("bert.onnx", "ONNX").as_posix() == "bert.onnx"
+    assert model_path("bert.v1", "MINDIR").as_posix() == "bert.v1.mindir"
+
+
+def test_model_cannot_be_written(pretrained, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="export_file_name: cannot write to the directory"):
+        export.main([*pretrained[1], "--export_file_name", str(tmp_path / "file" / "bert"), "--file_format", "ONNX"])

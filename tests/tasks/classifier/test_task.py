@@ -1,0 +1,110 @@
+"""The classifier and its scores against PyTorch, scikit-learn and scipy (committed numbers)."""
+
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor
+from paths import FIXTURES
+
+from src.assessment_method import classification_scores, regression_scores
+from src.bert_for_finetune import BertCLS
+from src.bert_model import BertConfig
+from src.errors import UserError
+from src.tasks.classifier.task import ClassifierWithPrefix, describe, read_labels
+from src.training.optimizer import AdamWeightDecay, WarmUpPolynomialDecay
+from src.training.train_step import TrainStep
+
+REFERENCES = FIXTURES / "classifier"
+STEPS, BATCH = 50, 4
+CONFIG = BertConfig(seq_length=12, vocab_size=60, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+                    intermediate_size=64, max_position_embeddings=96, type_vocab_size=2, hidden_dropout_prob=0.0,
+                    attention_probs_dropout_prob=0.0)
+COLUMNS = ("input_ids", "input_mask", "segment_ids", "label_ids")
+
+
+def load(name):
+    with np.load(REFERENCES / f"{name}.npz", allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def put(network, arrays):
+    """Load the weights; every one has its place and every place its weight."""
+    names = {parameter.name for parameter in network.get_parameters()}
+    assert names == {name.removeprefix("weight/") for name in arrays if name.startswith("weight/")}
+    for parameter in network.get_parameters():
+        parameter.set_data(Tensor(arrays[f"weight/{parameter.name}"]))
+
+
+@pytest.mark.parametrize(("name", "class_weights"), [("classes", None), ("weighted", [0.5, 1.0, 4.0]), ("value", None)])
+def test_fifty_adamw_steps_equal_pytorch(name, class_weights):
+    ms.set_context(mode=ms.GRAPH_MODE)
+    arrays = load(name)
+    num_labels = arrays["logits"].shape[1]
+    network = BertCLS(CONFIG, True, num_labels, class_weights=class_weights)
+    put(network, arrays)
+    schedule = WarmUpPolynomialDecay(2e-3, 0.0, warmup_steps=5, decay_steps=STEPS, power=1.0)
+    optimizer = AdamWeightDecay(network.trainable_params(), schedule, weight_decay=0.01, eps=1e-6, bias_correction=True)
+    step = TrainStep(network, optimizer)
+    losses = []
+    for number in range(STEPS):
+        rows = slice(number * BATCH, (number + 1) * BATCH)
+        losses.append(float(step(*(Tensor(arrays[f"data/{column}"][rows]) for column in COLUMNS))[0].asnumpy()))
+    np.testing.assert_allclose(losses, arrays["losses"], atol=1e-4)
+
+    trained = ClassifierWithPrefix(CONFIG, num_labels).set_train(False)
+    for parameter, source in zip(trained.get_parameters(), network.get_parameters(), strict=True):
+        assert parameter.name == source.name
+        parameter.set_data(Tensor(source.asnumpy()))
+    inputs = [Tensor(arrays[f"data/{column}"]) for column in COLUMNS[:3]]
+    np.testing.assert_allclose(trained(*inputs).asnumpy(), arrays["logits"], atol=1e-3)
+
+
+@pytest.mark.parametrize("num_labels", [2, 7])
+def test_classification_scores_equal_scikit_learn(num_labels):
+    arrays = load(f"scores_{num_labels}")
+    found = classification_scores(arrays["logits"], arrays["labels"])
+    assert found == pytest.approx({name: float(arrays[name]) for name in found}, abs=1e-6)
+
+
+def test_regression_scores_equal_scipy():
+    arrays = load("scores_1")
+    found = regression_scores(arrays["logits"][:, 0], arrays["labels"])
+    assert found["spearman"] == pytest.approx(float(arrays["spearman"]), abs=1e-9)
+    assert found["pearson"] == pytest.approx(float(arrays["pearson"]), abs=1e-6)
+
+
+def test_scores_where_they_are_not_defined():
+    same = np.array([[1.0, 0.0]] * 3, np.float32)
+    found = classification_scores(same, np.array([0, 0, 1]))  # class 1 is never predicted
+    assert (found["mcc"], found["precision"], found["recall"], found["f1"]) == (0.0, 0.0, 0.0, 0.0)
+    assert regression_scores(np.ones(3, np.float32), np.arange(3))["spearman"] == 0.0
+
+
+def test_predictions_are_described():
+    logits = np.array([[0.0, 2.0], [1.0, 1.0 - 1e-6]])
+    assert describe(logits, ["bad", "good"]) == [{"label": "good", "label_id": 1, "probability": 0.880797},
+                                                 {"label": "bad", "label_id": 0, "probability": 0.5}]
+    assert describe(logits, None)[0]["label"] == 1
+    assert describe(np.array([[0.25]]), None) == [{"value": 0.25}]
+
+
+def test_labels_file(tmp_path):
+    path = tmp_path / "labels.txt"
+    path.write_text("\ufeffa b\r\n100\r\nc\r\n", encoding="utf-8")
+    assert read_labels(path, 3) == ["a b", "100", "c"]
+    with pytest.raises(UserError, match=r"names 3 classes, but num_class is 2; set num_class to 3"):
+        read_labels(path, 2)
+    with pytest.raises(UserError, match=r"cannot read the label file .*absent"):
+        read_labels(tmp_path / "absent", 2)
+
+
+def test_padding_does_not_change_the_logits():
+    arrays = load("classes")
+    network = ClassifierWithPrefix(CONFIG, 3).set_train(False)
+    put(network, arrays)
+    short = arrays["data/input_mask"].sum(axis=1) <= 8
+    inputs = [arrays[f"data/{column}"][short] for column in COLUMNS[:3]]
+    whole, cut = (network(*(Tensor(np.ascontiguousarray(values[:, :length])) for values in inputs)).asnumpy()
+                  for length in (12, 8))
+    np.testing.assert_allclose(whole, cut, atol=1e-5)

@@ -1,0 +1,156 @@
+"""The training loop with a step cell of one multiplication."""
+
+import os
+import signal
+from pathlib import Path
+from types import SimpleNamespace
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor, nn
+from toy_pretraining import toy_batch, write_records
+
+from src.dataset import PRETRAIN_TYPES, BatchStream, Limit, open_records
+from src.errors import UserError
+from src.training.callbacks import Callback, RunPlan, StepReport
+from src.training.optimizer import WarmUpPolynomialDecay
+from src.training.run import train
+
+
+class Step(nn.Cell):
+    """The "loss" is the sum of a batch's ids."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.optimizer = SimpleNamespace(learning_rate=WarmUpPolynomialDecay(0.1), global_step=Tensor(0))
+        self.scale = Tensor(1.0, ms.float32)
+        self.no = Tensor(False)
+
+    def construct(self, *columns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return columns[0].astype(ms.float32).sum(), self.no, self.scale
+
+
+class Witness(Callback):
+    """Notes what it is told."""
+
+    def __init__(self, fails_at: int = 0) -> None:
+        self.events = []
+        self.fails_at = fails_at
+
+    def on_begin(self) -> None:
+        self.events.append("begin")
+
+    def on_step(self, report: StepReport) -> None:
+        if report.step == self.fails_at:
+            raise UserError("stop")
+        self.events.append((report.step, report.loss))
+
+    def on_end(self, last: StepReport) -> None:
+        self.events.append(f"end {last.step}")
+
+    def on_interrupt(self, last: StepReport) -> None:
+        self.events.append(f"interrupt {last.step}")
+
+    def close(self) -> None:
+        self.events.append("close")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def graph_mode() -> None:
+    ms.set_context(mode=ms.GRAPH_MODE)
+
+
+@pytest.fixture(scope="module")
+def records_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_records(tmp_path_factory.mktemp("training") / "records", toy_batch(20))
+
+
+def stream_and_plan(records_dir: Path, start_step: int = 0, **arguments: object) -> tuple[BatchStream, RunPlan]:
+    records = open_records(records_dir, "mindrecord", PRETRAIN_TYPES)
+    return (BatchStream(records, 4, 6, seed=0, start_step=start_step, **arguments),
+            RunPlan(start_step, 6, 4, records.num_rows))
+
+
+@pytest.mark.parametrize("sink_steps", [0, 10])  # on CPU MindSpore takes the batches of a sink one by one
+@pytest.mark.parametrize("start_step", [0, 2])
+def test_every_step_that_is_left_is_run_and_told(records_dir: Path, sink_steps: int, start_step: int) -> None:
+    stream, plan = stream_and_plan(records_dir, start_step)
+    expected = [(start_step + number, float(batch[0].sum())) for number, batch in enumerate(stream, start=1)]
+    witness = Witness()
+    train(Step(), stream, plan, [witness], sink_steps=sink_steps and len(stream))
+    assert witness.events == ["begin", *expected, "end 6", "close"]
+
+
+def test_nothing_left_is_an_end_without_a_last_step(records_dir: Path) -> None:
+    stream, plan = stream_and_plan(records_dir, start_step=6)
+    witness = Witness()
+    train(Step(), stream, plan, [witness])
+    assert witness.events == ["begin", "close"]
+
+
+def test_callbacks_are_told_in_order_and_closed_when_one_stops_the_run(records_dir: Path) -> None:
+    stream, plan = stream_and_plan(records_dir)
+    first, second = Witness(fails_at=3), Witness()
+    with pytest.raises(UserError, match="^stop$"):
+        train(Step(), stream, plan, [first, second])
+    assert [event[0] for event in second.events[1:-1]] == [1, 2]
+    assert first.events[-1] == second.events[-1] == "close"
+
+
+class Signal(Callback):
+    """Sends signals in step 2."""
+
+    def __init__(self, *numbers: signal.Signals) -> None:
+        self.numbers = numbers
+
+    def on_step(self, report: StepReport) -> None:
+        if report.step == 2:
+            for number in self.numbers:
+                os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_first_interrupt_lets_the_step_finish(records_dir: Path, number: signal.Signals) -> None:
+    stream, plan = stream_and_plan(records_dir)
+    witness, handler = Witness(), signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt, match="^interrupted after step 2 of 6$"):
+        train(Step(), stream, plan, [Signal(number), witness])
+    assert [event[0] for event in witness.events[1:-2]] == [1, 2]
+    assert witness.events[-2:] == ["interrupt 2", "close"]
+    assert signal.getsignal(number) is handler
+
+
+def test_second_interrupt_acts_at_once(records_dir: Path) -> None:
+    stream, plan = stream_and_plan(records_dir)
+    witness = Witness()
+    with pytest.raises(KeyboardInterrupt, match="^$"):
+        train(Step(), stream, plan, [Signal(signal.SIGINT, signal.SIGTERM), witness])
+    assert [event[0] for event in witness.events[1:-1]] == [1]
+    assert witness.events[-1] == "close"
+
+
+@pytest.mark.parametrize("sink_steps", [0, 6])
+def test_bad_record_ends_the_run_with_its_own_message(records_dir: Path, sink_steps: int,
+                                                      capfd: pytest.CaptureFixture) -> None:
+    stream, plan = stream_and_plan(records_dir, limits={"input_ids": Limit(10, "only ten words")})
+    witness = Witness()
+    with pytest.raises(UserError, match=r"toy\.mindrecord: record \d+: input_ids holds \d+, .*only ten words"):
+        train(Step(), stream, plan, [witness], sink_steps)
+    assert witness.events == ["begin", "close"]
+    if not sink_steps:  # MindSpore's pipeline writes its own report of the failure first
+        assert capfd.readouterr().err == ""
+
+
+def test_batches_reach_the_step_in_the_order_of_the_columns(records_dir: Path) -> None:
+    seen = []
+
+    class Spy(Step):
+        def __call__(self, *columns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            seen.append([(column.dtype, column.shape) for column in columns])
+            return Tensor(np.float32(1.0)), self.no, self.scale
+
+    stream, plan = stream_and_plan(records_dir, start_step=5)
+    train(Spy(), stream, plan, [])
+    sequence, label, masked, weights = (ms.int32, (4, 16)), (ms.int32, (4, 1)), (ms.int32, (4, 3)), (ms.float32, (4, 3))
+    assert seen == [[sequence] * 3 + [label] + [masked] * 2 + [weights]]
