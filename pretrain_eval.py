@@ -9,7 +9,7 @@ from src.model_utils.config import Config, load_config
 from src.model_utils.device_adapter import set_up_device
 from src.model_utils.moxing_adapter import cloud_storage
 from src.tasks.pretraining.task import bert_config_of, evaluate, evaluation_batches
-from src.training.checkpoint import load_weights
+from src.weights import load_weights
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:

@@ -22,13 +22,14 @@ import pretrain_eval
 import run_pretrain
 from src.bert_for_pre_training import BertPreTraining
 from src.bert_model import BertConfig
+from src.checkpoint_files import find_newest
 from src.errors import UserError, run_script
 from src.files import atomic_write, make_output_dir
 from src.generate_mindrecord import generate_pretrain_mindrecord
 from src.tasks.pretraining.fill_mask import MaskFiller
 from src.tokenization import MASK, FullTokenizer
 from src.tools import build_vocab, collect_documentation
-from src.training.checkpoint import find_newest, load_weights
+from src.weights import load_weights
 
 SENTENCES = (
     "Return the [MASK] of the array elements over the given axis.",

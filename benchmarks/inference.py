@@ -64,7 +64,7 @@ def export_models(options):
     from src.bert_model import BertConfig
     from src.model_utils.config import load_task_config
     from src.tasks.registry import task_type
-    from src.training.checkpoint import save_weights
+    from src.weights import save_weights
 
     layers, width, heads, inner = SIZES[options.network]
     network = {"seq_length": options.length, "vocab_size": VOCABULARY, "hidden_size": width,

@@ -10,9 +10,10 @@ import numpy as np
 from paths import REPOSITORY
 
 import run_pretrain
+from src.checkpoint_files import find_newest
 from src.records.writer import RecordWriter, pretrain_columns, write_schema_json
-from src.training.checkpoint import find_newest, read_weights
 from src.training.metrics_file import read_metrics
+from src.weights import read_weights
 
 VOCAB_SIZE, SEQ_LENGTH, PREDICTIONS = 64, 16, 3
 PAD, CLS, MASK = 0, 2, 4

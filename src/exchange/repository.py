@@ -16,7 +16,7 @@ from src.files import atomic_write
 from src.model_utils.config import Config, load_config, load_task_config, select_network
 from src.tasks.classifier.task import read_labels
 from src.tasks.ner.labels import LabelScheme
-from src.training.checkpoint import find_weights, is_optimizer_name, read_weights, write_weights
+from src.weights import find_weights, is_optimizer_name, read_weights, write_weights
 
 STEMS = {"encoder": "checkpoint_bert", "pretrain": "checkpoint_bert", "classifier": "classifier", "ner": "ner",
          "squad": "squad"}

@@ -14,6 +14,7 @@ from mindspore import Tensor, nn
 
 from src.bert_for_pre_training import BertPreTraining
 from src.bert_model import BertConfig
+from src.checkpoint_files import PREFIX
 from src.errors import UserError
 from src.files import atomic_files, make_output_dir
 from src.inference.onnx_export import INPUTS, Head, classifier_head, ner_head, pretraining_head, squad_head, write_onnx
@@ -23,7 +24,6 @@ from src.tasks.base import FinetuneTask
 from src.tasks.finetuning import finetune_bert_config, load_finetuned
 from src.tasks.pretraining.task import bert_config_of
 from src.tasks.registry import task_type
-from src.training.checkpoint import PREFIX
 
 EXTENSIONS = {"MINDIR": ".mindir", "AIR": ".air", "ONNX": ".onnx"}
 

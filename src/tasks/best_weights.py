@@ -10,9 +10,9 @@ from src.model_utils.communication import from_first_rank
 from src.model_utils.device_adapter import DeviceInfo
 from src.tasks.base import Evaluation, FinetuneTask
 from src.training.callbacks import Periodic, RunPlan, StepReport
-from src.training.checkpoint import read_about, save_weights
 from src.training.metrics_file import MetricsFile
 from src.training.train_step import TrainStep
+from src.weights import read_about, save_weights
 
 
 class TrainingEvaluation(Periodic):

@@ -13,6 +13,7 @@ from mindspore import nn
 
 from src.bert_for_pre_training import initialize_parameters
 from src.bert_model import BertConfig
+from src.checkpoint_files import find_newest
 from src.dataset import BatchStream, EvaluationBatches
 from src.errors import UserError
 from src.files import atomic_write, make_output_dir
@@ -31,11 +32,12 @@ from src.training.callbacks import (
     StopOnDivergence,
     print_log_line,
 )
-from src.training.checkpoint import LoadReport, find_newest, load_weights, restore_training
+from src.training.checkpoint import restore_training
 from src.training.metrics_file import LossPlot, MetricsFile
 from src.training.optimizer import Optimizer, create_optimizer
 from src.training.run import configured_step, report_resumption, start_as_first_rank, train
 from src.training.train_step import TrainStep
+from src.weights import LoadReport, load_weights
 
 _PARTS_OF_HEADS = ("bert.lstm.", "loss.")  # a network without them would work, and give other results
 FROM_SCRATCH = "none"  # as load_pretrain_checkpoint_path: no pre-trained weights

@@ -15,8 +15,9 @@ from pathlib import Path
 from mindspore import Tensor, nn
 from tqdm import tqdm
 
+from src.checkpoint_files import PREFIX, list_checkpoints
 from src.errors import UserError
-from src.training.checkpoint import PREFIX, list_checkpoints, remove_old_checkpoints, save_training_checkpoint
+from src.training.checkpoint import remove_old_checkpoints, save_training_checkpoint
 from src.training.optimizer import Optimizer
 
 RATE_WINDOW = 20  # steps over which samples/s is averaged: long enough to be steady, short enough to show a slow-down

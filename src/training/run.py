@@ -11,12 +11,13 @@ from mindspore import Tensor, nn
 from mindspore.train import Callback as MindSporeCallback
 from mindspore.train import Model, RunContext
 
+from src.checkpoint_files import Checkpoint, find_newest
 from src.dataset import BatchStream, create_dataset, user_errors_of
 from src.model_utils.communication import MeanOfGradients, any_rank, copy_from_first_rank, from_first_rank
 from src.model_utils.config import Config
 from src.model_utils.device_adapter import DeviceInfo
 from src.training.callbacks import Callback, RunPlan, StepMeter, StepReport
-from src.training.checkpoint import Checkpoint, find_newest, load_checkpoint_path, restore_training
+from src.training.checkpoint import load_checkpoint_path, restore_training
 from src.training.optimizer import Optimizer
 from src.training.train_step import LossScale, TrainStep
 

@@ -19,7 +19,7 @@ from src.bert_for_pre_training import BertNetworkWithLoss, initialize_parameters
 from src.bert_model import BertConfig
 from src.errors import UserError
 from src.inference.texts import batches_by_length, read_items
-from src.training.checkpoint import save_weights
+from src.weights import save_weights
 
 # The toy's class c has the words w(10 c + 10) to w(10 c + 17).
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{number}" for number in range(5, VOCAB_SIZE))]

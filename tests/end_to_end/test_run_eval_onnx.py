@@ -19,7 +19,7 @@ from src.bert_for_pre_training import initialize_parameters
 from src.bert_model import BertConfig
 from src.errors import UserError
 from src.tasks.registry import task_type
-from src.training.checkpoint import save_weights
+from src.weights import save_weights
 
 EVALUATE = {"do_train": "false", "load_pretrain_checkpoint_path": ""}
 

@@ -14,8 +14,8 @@ import predict
 import run_ner
 from src.bert_for_finetune import BertNERTagger
 from src.bert_model import BertConfig
-from src.training.checkpoint import load_weights
 from src.training.metrics_file import read_metrics
+from src.weights import load_weights
 
 COUNT = 21  # sentences to evaluate on
 

@@ -34,12 +34,13 @@ from toy_pretraining import (
 )
 
 import run_pretrain
+from src.checkpoint_files import find_newest, open_checkpoint
 from src.dataset import BatchStream
 from src.errors import UserError
 from src.training.callbacks import ProgressBar, RunPlan, print_log_line
-from src.training.checkpoint import find_newest, open_checkpoint, read_weights
 from src.training.metrics_file import read_metrics
 from src.training.train_step import LossScale, TrainStep
+from src.weights import read_weights
 
 LOG_LINE = re.compile(
     r"epoch: (?P<epoch>\d+\.0), current epoch percent: (?P<percent>[01]\.\d{3}), step: (?P<step>\d+), outputs are "

@@ -26,7 +26,7 @@ from src.finetune_eval_model import BertCLSModel, BertNERModel, BertSquadModel
 from src.layers import get_activation
 from src.model_utils.config import load_config, load_task_config
 from src.tools.convert_checkpoint import main
-from src.training.checkpoint import load_weights, read_weights
+from src.weights import load_weights, read_weights
 
 REFERENCES = FIXTURES / "exchange"
 MODELS = ("pretrain", "encoder", "classifier", "ner", "squad", "nezha")

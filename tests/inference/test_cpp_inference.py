@@ -34,7 +34,7 @@ from src.errors import UserError
 from src.files import make_output_dir
 from src.model_utils.config import load_task_config
 from src.tasks.registry import task_type
-from src.training.checkpoint import save_weights
+from src.weights import save_weights
 
 SOURCES = REPOSITORY / "ascend310_infer"
 LAUNCHER = REPOSITORY / "scripts" / "run_infer_cpp.sh"

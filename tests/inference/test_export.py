@@ -15,7 +15,7 @@ from src.errors import UserError
 from src.inference.export import model_path
 from src.model_utils.config import load_config
 from src.tasks.pretraining.task import bert_config_of
-from src.training.checkpoint import save_weights
+from src.weights import save_weights
 
 COLUMNS = ("input_ids", "input_mask", "segment_ids", "masked_lm_positions")
 

@@ -21,8 +21,8 @@ from src.errors import UserError
 from src.inference.export import portable_values
 from src.model_utils.config import REPOSITORY, load_config
 from src.model_utils.moxing_adapter import cloud_storage
-from src.training.checkpoint import read_weights
 from src.training.metrics_file import read_metrics
+from src.weights import read_weights
 
 STAND_IN = FIXTURES / "moxing"
 LAUNCHER = ("DEVICE_ID", "RANK_ID", "RANK_SIZE", "DEVICE_NUM", "RANK_TABLE_FILE", "OMPI_COMM_WORLD_RANK", "MS_ROLE")

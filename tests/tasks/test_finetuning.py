@@ -18,8 +18,8 @@ from src.assessment_method import classification_scores
 from src.bert_for_pre_training import BertNetworkWithLoss, initialize_parameters
 from src.bert_model import BertConfig
 from src.errors import UserError
-from src.training.checkpoint import read_weights, save_weights
 from src.training.metrics_file import read_metrics
+from src.weights import read_weights, save_weights
 
 TRAIN, DEV = 60, 21  # neither fills its last batch
 EPOCHS, STEPS = 6, 45  # in batches of 8

@@ -10,6 +10,7 @@ import pytest
 from mindspore import Parameter, Tensor, nn
 from toy_reports import PLAN, REPORT, at
 
+from src.checkpoint_files import list_checkpoints
 from src.errors import UserError
 from src.training import callbacks
 from src.training.callbacks import (
@@ -22,7 +23,6 @@ from src.training.callbacks import (
     format_duration,
     print_log_line,
 )
-from src.training.checkpoint import list_checkpoints
 from src.training.optimizer import WarmUpPolynomialDecay
 
 # ---------------------------------------------------------------- numbers of a step

@@ -16,8 +16,10 @@ from mindspore import nn
 from paths import REPOSITORY
 from safetensors.numpy import save_file
 
+from src.checkpoint_files import Checkpoint, find_newest, list_checkpoints, open_checkpoint
 from src.errors import UserError
 from src.training import checkpoint as cp
+from src.weights import LoadReport, load_weights, read_weights
 
 
 class Inner(nn.Cell):
@@ -89,7 +91,7 @@ def test_restore_brings_back_every_parameter_and_the_metadata(tmp_path):
                                "checkpoint_bert-1_7.state.safetensors"]
     assert path == tmp_path / "checkpoint_bert-1_7.ckpt"
     step = Step()
-    found = cp.find_newest(tmp_path)
+    found = find_newest(tmp_path)
     assert (found.path, found.epoch, found.step) == (path, 1, 7)
     assert cp.restore_training(step, found) == {"position": 7, "digest": "abc", "counts": {"2": 0.1, "10": None}}
     assert same(step.values(), Step().fill(5).values())
@@ -99,8 +101,8 @@ def test_weights_of_a_directory_are_those_of_its_newest_checkpoint(tmp_path):
     save(tmp_path, 3)
     newest = save(tmp_path, 7)
     network = Step().network
-    assert cp.load_weights(network, tmp_path).path == newest
-    assert all(np.array_equal(parameter.asnumpy(), cp.read_weights(newest)[parameter.name])
+    assert load_weights(network, tmp_path).path == newest
+    assert all(np.array_equal(parameter.asnumpy(), read_weights(newest)[parameter.name])
                for parameter in network.get_parameters())
 
 
@@ -124,7 +126,7 @@ def test_saving_the_same_step_again_replaces_it(tmp_path):
     save(tmp_path, 3, seed=1)
     save(tmp_path, 3, seed=2)
     step = Step()
-    cp.restore_training(step, cp.find_newest(tmp_path))
+    cp.restore_training(step, find_newest(tmp_path))
     assert same(step.values(), Step().fill(2).values())
 
 
@@ -137,7 +139,7 @@ def test_another_setup_is_refused_and_changes_nothing(tmp_path, cell, told):
     step = cell().fill(9)
     before = step.values()
     with pytest.raises(UserError) as caught:
-        cp.restore_training(step, cp.find_newest(tmp_path))
+        cp.restore_training(step, find_newest(tmp_path))
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
     assert same(step.values(), before)
@@ -165,7 +167,7 @@ def test_full_disk_leaves_the_old_checkpoint(tmp_path, room):
         signal.signal(signal.SIGXFSZ, handler)
     assert "File too large" in str(caught.value)
     assert names(tmp_path) == before
-    assert cp.find_newest(tmp_path).step == 1
+    assert find_newest(tmp_path).step == 1
 
 
 # ---------------------------------------------------------------- which one is the newest, which ones stay
@@ -174,7 +176,7 @@ def test_keeps_the_last_n(tmp_path):
     for step in (1, 2, 3, 4):
         save(tmp_path, step, keep=2)
     assert {name.split(".")[0] for name in names(tmp_path)} == {"checkpoint_bert-1_3", "checkpoint_bert-1_4"}
-    assert cp.find_newest(tmp_path).step == 4
+    assert find_newest(tmp_path).step == 4
 
 
 def test_a_new_training_does_not_delete_later_steps_of_an_old_one(tmp_path):
@@ -182,13 +184,13 @@ def test_a_new_training_does_not_delete_later_steps_of_an_old_one(tmp_path):
     save(tmp_path, 10, keep=1)
     save(tmp_path, 20, keep=1)
     assert {name.split(".")[0] for name in names(tmp_path)} == {"checkpoint_bert-1_5000", "checkpoint_bert-1_20"}
-    assert cp.find_newest(tmp_path).step == 20  # the last one written
+    assert find_newest(tmp_path).step == 20  # the last one written
 
 
 def test_nothing_found(tmp_path):
     (tmp_path / "checkpoint_bert-1_3.ckpt").write_bytes(b"weights of another program")
     (tmp_path / "other-1_3.json").write_text("{}")
-    assert cp.find_newest(tmp_path) is None
+    assert find_newest(tmp_path) is None
 
 
 def damage_truncate(path):
@@ -211,13 +213,13 @@ def test_torn_newest_is_skipped_with_one_line(tmp_path, capsys, ending, damage):
     save(tmp_path, 1)
     torn = save(tmp_path, 2)
     damage(torn.with_name(f"checkpoint_bert-1_2{ending}"))
-    assert cp.find_newest(tmp_path).step == 1
+    assert find_newest(tmp_path).step == 1
     warnings = capsys.readouterr().err.splitlines()
     assert len(warnings) == 1
     assert warnings[0].startswith(f"warning: skipping the checkpoint {torn}: checkpoint_bert-1_2{ending}")
     if not (ending == ".state.safetensors" and damage is damage_remove):
         with pytest.raises(UserError, match="is damaged"):
-            cp.open_checkpoint(torn)
+            open_checkpoint(torn)
 
 
 def test_every_flipped_byte_of_a_manifest_is_noticed(tmp_path, capsys):
@@ -229,7 +231,7 @@ def test_every_flipped_byte_of_a_manifest_is_noticed(tmp_path, capsys):
         if json.loads(content) == _parsed(flipped):
             continue  # white space
         manifest.write_bytes(flipped)
-        assert cp.find_newest(tmp_path) is None, place
+        assert find_newest(tmp_path) is None, place
     capsys.readouterr()
 
 
@@ -278,7 +280,7 @@ def test_sigkill_at_any_moment_leaves_a_consistent_checkpoint(tmp_path):
         process.send_signal(signal.SIGKILL)
         process.wait()
         process.stdout.close()
-        found = cp.find_newest(tmp_path)
+        found = find_newest(tmp_path)
         assert found.step > begin
         step = Step()
         assert cp.restore_training(step, found) == {"position": found.step, "check": found.step * 17}
@@ -326,11 +328,11 @@ def test_a_save_may_end_before_any_of_its_renames_and_removals(tmp_path, monkeyp
             killed = False
         except Killed:
             pass
-        assert consistent(cp.find_newest(tmp_path))
-        assert all(map(consistent, cp.list_checkpoints(tmp_path)))
+        assert consistent(find_newest(tmp_path))
+        assert all(map(consistent, list_checkpoints(tmp_path)))
         for path in tmp_path.glob("*.ckpt"):  # none may pass for a file of weights alone
             try:
-                assert consistent(cp.open_checkpoint(path))
+                assert consistent(open_checkpoint(path))
             except UserError as error:
                 assert "is damaged" in str(error)
     assert last_event > 4
@@ -363,7 +365,7 @@ def test_report_has_all_four_classes_and_counts_optimizer_leftovers(tmp_path, en
         "global_step": np.zeros(1, np.int32),
     })
     network = Network()
-    report = cp.load_weights(network, path)
+    report = load_weights(network, path)
     assert sorted(report.loaded) == ["bert.bert.dense.bias", "bert.bert.dense.weight"]
     assert report.missing == ["bert.cls2.dense.bias"]
     assert report.unexpected == ["bert.cls9.weight"]
@@ -390,7 +392,7 @@ def test_bfloat16_weights(tmp_path, ending):
     ms.save_checkpoint([{"name": "dense.bias", "data": ms.Tensor([1.5, -2, 3], ms.bfloat16)}], str(path),
                        format=ending[1:])
     network = Inner()
-    assert cp.load_weights(network, path).loaded == ["dense.bias"]
+    assert load_weights(network, path).loaded == ["dense.bias"]
     assert network.dense.bias.asnumpy().tolist() == [1.5, -2, 3]
     assert network.dense.bias.dtype == ms.float32
 
@@ -412,7 +414,7 @@ def test_one_prefix_is_removed_or_added(tmp_path, network, prefix, renaming):
     head = {"bert.cls2.dense.bias": np.ones(2, np.float32)} if prefix == "bert.bert." else {}
     path = save_values(tmp_path / "weights.ckpt", {**head, **weights(prefix)})
     cell = network()
-    report = cp.load_weights(cell, path)
+    report = load_weights(cell, path)
     assert report.renaming == renaming
     assert len(report.loaded) == 3 + (network is Network and bool(head))
     assert report.unexpected == (list(head) if network is Inner else [])
@@ -423,7 +425,7 @@ def test_one_prefix_is_removed_or_added(tmp_path, network, prefix, renaming):
 def test_no_prefix_is_guessed_when_two_fit_equally(tmp_path):
     path = save_values(tmp_path / "two.ckpt", {**weights("student."), **weights("teacher.")})
     with pytest.raises(UserError, match="has nothing for this network"):
-        cp.load_weights(Inner(), path)
+        load_weights(Inner(), path)
 
 
 def test_unrelated_weights_are_an_error(tmp_path, ending):
@@ -431,7 +433,7 @@ def test_unrelated_weights_are_an_error(tmp_path, ending):
                                                       "layer1.0.dense.bias.x": np.ones(3, np.float32)})
     network = Network()
     with pytest.raises(UserError) as caught:
-        cp.load_weights(network, path)
+        load_weights(network, path)
     assert str(path) in str(caught.value)
     assert "conv1.weight" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -440,7 +442,7 @@ def test_unrelated_weights_are_an_error(tmp_path, ending):
 def test_weights_of_another_size_are_named_so(tmp_path):
     path = save_values(tmp_path / "large.ckpt", {"bert.bert.embedding_table": np.ones((8, 6), np.float32)})
     with pytest.raises(UserError, match=r"another size: bert.bert.embedding_table is \[8, 6\] there and \[4, 3\]"):
-        cp.load_weights(Network(), path)
+        load_weights(Network(), path)
 
 
 @pytest.mark.parametrize("kind", ["garbage", "empty", "text", "cut", "flipped"])
@@ -451,7 +453,7 @@ def test_unreadable_files_end_in_one_line(tmp_path, ending, kind, capfd):
     path.write_bytes({"garbage": random.Random(2).randbytes(4000), "empty": b"", "text": b"hello\n" * 99,
                       "cut": content[:-3], "flipped": bytes([255 - content[0]]) + content[1:]}[kind])
     with pytest.raises(UserError) as caught:
-        cp.load_weights(Inner(), path)
+        load_weights(Inner(), path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert capfd.readouterr() == ("", "")
@@ -459,10 +461,10 @@ def test_unreadable_files_end_in_one_line(tmp_path, ending, kind, capfd):
 
 def test_missing_file_and_foreign_name(tmp_path):
     with pytest.raises(UserError, match="there is no checkpoint"):
-        cp.load_weights(Inner(), tmp_path / "absent.ckpt")
+        load_weights(Inner(), tmp_path / "absent.ckpt")
     (tmp_path / "model.bin").write_bytes(b"pickle?")
     with pytest.raises(UserError, match="give a .ckpt or .safetensors file"):
-        cp.load_weights(Inner(), tmp_path / "model.bin")
+        load_weights(Inner(), tmp_path / "model.bin")
 
 
 # ---------------------------------------------------------------- load_checkpoint_path
@@ -472,7 +474,7 @@ def test_dispatch(tmp_path):
     for given, step in ((tmp_path, 2), (newest, 2), (tmp_path / "checkpoint_bert-1_1.ckpt", 1)):
         cell = Step()
         found = cp.load_checkpoint_path(given, cell)
-        assert isinstance(found, cp.Checkpoint)
+        assert isinstance(found, Checkpoint)
         assert found.step == step
         assert same(cell.values(), Step().fill(step).values())
 
@@ -482,7 +484,7 @@ def test_dispatch(tmp_path):
     alone.with_suffix(".json").write_text('{"hidden_size": 4}')  # a network's description, say: no manifest
     cell = Step()
     report = cp.load_checkpoint_path(alone, cell)
-    assert isinstance(report, cp.LoadReport)
+    assert isinstance(report, LoadReport)
     assert len(report.loaded) == 4
     assert cell.global_step.asnumpy() == 0
     with pytest.raises(UserError, match="no complete checkpoint"):

@@ -33,7 +33,7 @@ import run_pretrain
 import run_squad
 from src.model_utils.config import REPOSITORY, load_config
 from src.model_utils.device_adapter import DeviceInfo
-from src.training.checkpoint import read_weights
+from src.weights import read_weights
 
 STEPS = 3
 

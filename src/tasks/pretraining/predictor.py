@@ -9,7 +9,7 @@ from src.model_utils.config import Config
 from src.tasks.pretraining.fill_mask import MaskFiller
 from src.tasks.pretraining.task import bert_config_of
 from src.tokenization import MASK, FullTokenizer
-from src.training.checkpoint import load_weights
+from src.weights import load_weights
 
 
 class MaskPredictor:

@@ -16,7 +16,7 @@ from src.bert_model import BertConfig
 from src.errors import UserError
 from src.model_utils.config import load_config
 from src.records.reader import open_records
-from src.training.checkpoint import save_weights
+from src.weights import save_weights
 
 COLUMNS = dict.fromkeys(("input_ids", "input_mask", "segment_ids", "label_ids"), "int32")
 

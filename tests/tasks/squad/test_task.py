@@ -23,10 +23,10 @@ from src.tasks.finetuning import finetune_bert_config
 from src.tasks.squad.answers import QuestionAnswers, score_squad_1
 from src.tasks.squad.examples import read_squad
 from src.tasks.squad.task import SquadTask, SquadWithPrefix
-from src.training.checkpoint import read_weights
 from src.training.metrics_file import read_metrics
 from src.training.optimizer import AdamWeightDecay, WarmUpPolynomialDecay
 from src.training.train_step import TrainStep
+from src.weights import read_weights
 
 TRAINING = FIXTURES / "squad" / "training.npz"
 STEPS, BATCH, LENGTH = 50, 4, 24
