@@ -6,9 +6,9 @@
 
 from src.errors import run_script
 from src.inference.export import export_model
-from src.model_utils.config import load_task_config
 from src.model_utils.device_adapter import set_up_device
 from src.model_utils.moxing_adapter import cloud_storage
+from src.tasks.registry import load_task_config
 
 
 def main(argv: list[str] | None = None) -> None:

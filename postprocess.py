@@ -6,16 +6,16 @@
 import argparse
 
 from src.errors import run_script
-from src.inference.cpp_inference import as_options, create_task, read_manifest, stored_evaluation
-from src.model_utils.config import load_task_config
-from src.tasks.finetuning import report_evaluation
+from src.inference.cpp_inference import as_options, read_manifest, stored_evaluation
+from src.tasks.evaluation import report_evaluation, task_to_evaluate
+from src.tasks.registry import load_task_config
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
     """Evaluate the results, print the scores and return them."""
     arguments, options = parse_arguments(argv)
     manifest = read_manifest(arguments.preprocess_path)
-    task = create_task(load_task_config("", [*as_options(manifest["config"]), *options]))
+    task = task_to_evaluate(load_task_config("", [*as_options(manifest["config"]), *options]))
     network, batches = stored_evaluation(task, manifest, arguments.preprocess_path, arguments.result_path)
     return report_evaluation(task, network, batches)
 

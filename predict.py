@@ -10,15 +10,17 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
+from typing import TextIO
 
 from src.errors import UserError, run_script
 from src.files import atomic_write, make_output_dir
-from src.inference.texts import create_predictor, read_items
-from src.model_utils.config import load_task_config
+from src.inference.predictor import create_predictor
+from src.inference.texts import read_items
 from src.model_utils.device_adapter import set_up_device
+from src.tasks.registry import load_task_config
 
 ITEMS_AT_ONCE = 1024
 
@@ -31,15 +33,23 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError("nothing to predict; give --text TEXT, or --input_file FILE (- for standard input)")
     set_up_device(config)
     predictor = create_predictor(config, Path(arguments.model) if arguments.model else None)
-    if arguments.output_file:
-        make_output_dir(Path(arguments.output_file).parent, "--output_file")
-    with atomic_write(arguments.output_file) if arguments.output_file else nullcontext() as temporary, \
-            temporary.open("w", encoding="utf-8") if temporary else nullcontext(sys.stdout) as output:
+    with open_output(arguments.output_file) as output:
         items = all_items(arguments, predictor.fields)
         while some := list(islice(items, ITEMS_AT_ONCE)):
             for result in predictor.predict(some):
                 output.write(json.dumps(result, ensure_ascii=False) + "\n")
             output.flush()
+
+
+@contextmanager
+def open_output(path: str | None) -> Iterator[TextIO]:
+    """The file that the results go to, whole or not at all; without a path standard output."""
+    if not path:
+        yield sys.stdout
+        return
+    make_output_dir(Path(path).parent, "--output_file")
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        yield file
 
 
 def parse_arguments(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:

@@ -7,7 +7,10 @@
 import argparse
 
 from src.errors import UserError, run_script
-from src.inference.cpp_inference import SPELLINGS, TASKS, create_task, inference_config, read_about, write_inputs
+from src.inference.cpp_inference import inference_config, read_about, task_names, write_inputs
+from src.tasks.evaluation import task_to_evaluate
+
+SPELLINGS = {"sqaud": "squad"}  # as one of the documents has it
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -15,7 +18,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments, options = parse_arguments(argv)
     about = read_about(arguments.model_path) if arguments.model_path else None
     config = inference_config(arguments.task, about, options)
-    count = write_inputs(create_task(config), arguments.model_path, about, arguments.result_path)
+    count = write_inputs(task_to_evaluate(config), arguments.model_path, about, arguments.result_path)
     print(f"{count} batches: inputs in {arguments.result_path}", flush=True)
 
 
@@ -27,12 +30,13 @@ def parse_arguments(argv: list[str] | None) -> tuple[argparse.Namespace, list[st
                "--eval_batch_size; the task is that of the model, of --config_path, or --task.")
     parser.add_argument("--model_path", default="",
                         help="the model; the file beside it tells task, sizes and batch size")
-    parser.add_argument("--task", default="", help=f"one of {', '.join(TASKS)}")
+    names = task_names()
+    parser.add_argument("--task", default="", help=f"one of {', '.join(names)}")
     parser.add_argument("--result_path", default="./preprocess_Result", help="directory of the files")
     arguments, options = parser.parse_known_args(argv)
     arguments.task = SPELLINGS.get(arguments.task.lower(), arguments.task.lower())
-    if arguments.task not in ("", *TASKS):
-        raise UserError(f"--task: found {arguments.task}, expected one of {', '.join(TASKS)}")
+    if arguments.task not in ("", *names):
+        raise UserError(f"--task: found {arguments.task}, expected one of {', '.join(names)}")
     return arguments, options
 
 

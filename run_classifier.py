@@ -14,8 +14,7 @@ from src.tasks.finetuning import run_finetuning
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
     """Train, evaluate or both; return the scores."""
-    return run_finetuning("Fine-tune and evaluate sentence classification or regression.",
-                          "task_classifier_config.yaml", ClassifierTask, argv)
+    return run_finetuning("Fine-tune and evaluate sentence classification or regression.", ClassifierTask, argv)
 
 
 if __name__ == "__main__":

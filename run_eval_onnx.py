@@ -6,21 +6,18 @@
 
 import sys
 
-from src.bert_model import BertConfig
 from src.errors import run_script
-from src.inference.export import check_classes, model_path
+from src.inference.export import model_path
+from src.inference.exported import check_classes
 from src.inference.onnx_inference import OnnxNetwork
-from src.model_utils.config import load_task_config
-from src.tasks.finetuning import report_evaluation, require_data
-from src.tasks.registry import task_type
+from src.tasks.evaluation import report_evaluation, task_to_evaluate
+from src.tasks.registry import load_task_config
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
     """Read the configuration, evaluate, print the scores and return them."""
     config = load_task_config("Evaluate an ONNX model.", with_two_dashes(sys.argv[1:] if argv is None else argv))
-    task_class = task_type(config.description)
-    require_data(config, task_class.eval_data_options, "evaluate")
-    task = task_class(config, BertConfig(**config.bert_net_cfg.to_dict()))
+    task = task_to_evaluate(config)
     network = OnnxNetwork(model_path(config.export_file_name, "ONNX"), config.description,
                           config.device_target == "CPU")
     check_classes(task, network.about, network.path)

@@ -14,7 +14,7 @@ from src.tasks.ner.task import NerTask
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
     """Train, evaluate or both; return the scores."""
-    return run_finetuning("Fine-tune and evaluate named-entity recognition.", "task_ner_config.yaml", NerTask, argv)
+    return run_finetuning("Fine-tune and evaluate named-entity recognition.", NerTask, argv)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from src.tasks.squad.task import SquadTask
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
     """Train, evaluate or both; return the scores."""
-    return run_finetuning("Fine-tune and evaluate question answering.", "task_squad_config.yaml", SquadTask, argv)
+    return run_finetuning("Fine-tune and evaluate question answering.", SquadTask, argv)
 
 
 if __name__ == "__main__":

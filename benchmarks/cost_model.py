@@ -388,16 +388,15 @@ def measure_training(case: dict) -> dict:
     import numpy as np
     from mindspore import Tensor
 
-    from run_pretrain import build_training_step
     from src.model_utils.device_adapter import set_up_device
-    from src.tasks.pretraining.task import bert_config_of
+    from src.tasks.pretraining.training import Pretraining
+    from src.training.run import build_training_step
 
     config = config_of_case(case)
     device = set_up_device(config)
     (Tensor(np.zeros(8, np.float32)) + 1.0).asnumpy()
     before = peak_memory()
-    bert_config = bert_config_of(config, device.target)
-    step_cell = build_training_step(config, bert_config, device, total_steps=1000)
+    step_cell = build_training_step(Pretraining(config, device), device, total_steps=1000)
     batch = [Tensor(column) for column in make_batch(run_of_case(case))]
     seconds = []
     for _ in range(case["steps"] + 2):

@@ -112,7 +112,7 @@ def our_step(options):
     from src.bert_for_finetune import BertCLS, BertSquad
     from src.bert_for_pre_training import initialize_parameters
     from src.bert_model import BertConfig
-    from src.training.optimizer import create_optimizer
+    from src.training.create_optimizer import create_optimizer
     from src.training.train_step import TrainStep
 
     ms.set_context(mode=ms.GRAPH_MODE)

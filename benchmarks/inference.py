@@ -61,9 +61,7 @@ def export_models(options):
     """Write one classifier with random weights in both formats."""
     import export
     from src.bert_for_pre_training import initialize_parameters
-    from src.bert_model import BertConfig
-    from src.model_utils.config import load_task_config
-    from src.tasks.registry import task_type
+    from src.tasks.registry import load_task_config, task_type
     from src.weights import save_weights
 
     layers, width, heads, inner = SIZES[options.network]
@@ -74,7 +72,7 @@ def export_models(options):
                f"--export_ckpt_file={options.place}/a.ckpt", f"--export_file_name={options.place}/bert",
                *(f"--bert_net_cfg.{key}={value}" for key, value in network.items())]
     config = load_task_config("", command)
-    cell = task_type("run_classifier")(config, BertConfig(**config.bert_net_cfg.to_dict())).evaluation_network()
+    cell = task_type("run_classifier").from_config(config).inference_network()
     initialize_parameters(cell, 0.02, seed=0)
     save_weights(cell, Path(options.place, "a.ckpt"))
     for file_format in ("MINDIR", "ONNX"):

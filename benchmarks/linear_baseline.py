@@ -25,9 +25,9 @@ from sklearn.svm import LinearSVC
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from src.errors import UserError, run_script  # noqa: E402
 from src.generate_mindrecord import generate_glue_mindrecord as glue  # noqa: E402
-from src.generate_mindrecord.classification_records import Example, Labels  # noqa: E402
 from src.generate_mindrecord.generate_tnews_mindrecord import TnewsData  # noqa: E402
 from src.generate_mindrecord.options import choose_files  # noqa: E402
+from src.tasks.classifier.text import LabelledText, Labels  # noqa: E402
 
 VECTORIZERS = {
     "characters": lambda: TfidfVectorizer(analyzer="char", ngram_range=(1, 3), sublinear_tf=True, min_df=2),
@@ -63,7 +63,7 @@ def read_splits(task_name: str, data_dir: str) -> tuple[Split, Split]:
     return train, dev
 
 
-def _split(examples: Iterable[Example], labels: Labels) -> Split:
+def _split(examples: Iterable[LabelledText], labels: Labels) -> Split:
     texts, ids = [], []
     for example in examples:
         texts.append(example.text if example.pair is None else f"{example.text}\n{example.pair}")

@@ -34,7 +34,7 @@ from src.generate_mindrecord import generate_pretrain_mindrecord  # noqa: E402
 from src.records.reader import open_records  # noqa: E402
 from src.tasks.pretraining.task import evaluate  # noqa: E402
 from src.tools import build_vocab, collect_documentation  # noqa: E402
-from src.training.optimizer import create_optimizer  # noqa: E402
+from src.training.create_optimizer import create_optimizer  # noqa: E402
 from src.training.train_step import TrainStep  # noqa: E402
 
 VOCAB_SIZE = 4000

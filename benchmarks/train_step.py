@@ -121,7 +121,7 @@ def run_mindspore(shape, steps, started):
 
     from src.bert_for_pre_training import BertNetworkWithLoss, initialize_parameters
     from src.bert_model import BertConfig
-    from src.training.optimizer import create_optimizer
+    from src.training.create_optimizer import create_optimizer
     from src.training.train_step import TrainStep
 
     ms.set_context(mode=ms.GRAPH_MODE)

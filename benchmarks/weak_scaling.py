@@ -88,7 +88,7 @@ def measure(options):
     from src.model_utils.communication import any_rank
     from src.model_utils.config import load_config
     from src.model_utils.device_adapter import set_up_device
-    from src.training.optimizer import create_optimizer
+    from src.training.create_optimizer import create_optimizer
     from src.training.run import configured_step
 
     config = load_config("", "pretrain_config.yaml", [

@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from scripts.host_link import HostLink  # noqa: E402
 from src.errors import UserError, run_script  # noqa: E402
+from src.model_utils.switch import SWITCH  # noqa: E402
 
 POLL_SECONDS = 0.2
 # From asking a process to end until it is killed: after a failure, when the others can only wait for the one that is
@@ -141,7 +142,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--master_addr", default="127.0.0.1", help="address of host 0, where the ranks meet")
     parser.add_argument("--master_port", type=int, default=0,
                         help="port there, which needs the next one as well; 0 for a free one, on one host only")
-    parser.add_argument("--bind_cores", choices=("true", "false"), default="false",
+    parser.add_argument("--bind_cores", default=False, **SWITCH,
                         help="with --processes: give each rank cores of its own")
     parser.add_argument("command", nargs="+", metavar="SCRIPT OPTION", help="Python script of a rank; stands after --")
     args = parser.parse_args(argv)
@@ -162,7 +163,7 @@ def ranks_of_host(args: argparse.Namespace) -> list[Rank]:
     """The ranks that this host runs."""
     if args.rank:
         return args.rank
-    cores = share_cores(args.processes) if args.bind_cores == "true" else [""] * args.processes
+    cores = share_cores(args.processes) if args.bind_cores else [""] * args.processes
     first = args.node_rank * args.processes
     return [Rank(first + device, device, cores[device]) for device in range(args.processes)]
 

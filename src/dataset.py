@@ -98,7 +98,8 @@ class BatchStream:
         self.records = records
         self.start_step = start_step
         self.total_steps = total_steps
-        self.error: UserError | None = None  # what ended an iteration, for `user_errors_of`
+        self.error: UserError | None = None  # what ended an iteration
+        self.num_good = 0  # batches that it yielded before
         self._accumulation_steps = accumulation_steps
         self._rank, self._rank_size = rank, rank_size
         self._limits = dict(limits or {})
@@ -125,18 +126,25 @@ class BatchStream:
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, ...]]:
         """Yield the batch of each step."""
-        self.error = None
+        self.error, self.num_good = None, 0
         try:
             for steps in self._groups():
                 everything = self.records.read(np.concatenate([step.rows for step in steps]))
                 begin = 0
                 for step in steps:
                     end = begin + len(step.rows)
-                    yield self._finish(step, {name: values[begin:end] for name, values in everything.items()})
+                    batch = self._finish(step, {name: values[begin:end] for name, values in everything.items()})
+                    self.num_good += 1
+                    yield batch
                     begin = end
         except UserError as error:
             self.error = error
             raise
+
+    def check(self, number: int) -> None:
+        """Raise what is wrong with batch `number` of the running iteration, counted from 1, if anything is."""
+        if self.error is not None and number > self.num_good:
+            raise self.error
 
     def _groups(self) -> Iterator[list[Step]]:
         """This rank's part of several steps at a time: a read has a price for each file that it touches."""
@@ -259,13 +267,39 @@ def _check_bucket_list(bucket_list: Sequence[int], records: Records) -> None:
                         f"have {records.seq_length} tokens; end bucket_list with {records.seq_length}")
 
 
-def create_dataset(stream: BatchStream) -> ds.GeneratorDataset:
+class _Source:
+    """A stream as the source of MindSpore's pipeline, which reads ahead of the training.
+
+    An error inside the pipeline would come some steps too early, below a page of MindSpore's own report. So a stand-in
+    takes the place of a bad batch and of all behind it, and `BatchStream.check` raises the error when its step begins.
+    """
+
+    def __init__(self, stream: BatchStream, *, may_stand_in: bool) -> None:
+        self.stream = stream
+        self.may_stand_in = may_stand_in
+
+    def __len__(self) -> int:
+        return len(self.stream)
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, ...]]:
+        try:
+            yield from self.stream
+        except UserError:
+            if not self.may_stand_in:
+                raise
+            nothing = tuple(np.zeros((1, 1), dtype) for dtype, _ in self.stream.records.columns.values())
+            for _ in range(len(self.stream) - self.stream.num_good):
+                yield nothing
+
+
+def create_dataset(stream: BatchStream, to_device_queue: bool = False) -> ds.GeneratorDataset:
     """Wrap a stream for `mindspore.train.Model.train`; one epoch of the data set is all the steps that are left.
 
-    Run the training inside `user_errors_of(stream)`, which gives a user's mistake its one line back.
+    Before each step the training must call `stream.check`. With a device's queue nothing can look at single steps: then
+    run the training inside `user_errors_of(stream)`, which gives a user's mistake its one line back.
     """
-    return ds.GeneratorDataset(stream, list(stream.records.columns), shuffle=False, num_parallel_workers=1,
-                               python_multiprocessing=False)
+    return ds.GeneratorDataset(_Source(stream, may_stand_in=not to_device_queue), list(stream.records.columns),
+                               shuffle=False, num_parallel_workers=1, python_multiprocessing=False)
 
 
 @contextmanager

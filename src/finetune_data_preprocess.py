@@ -9,7 +9,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository, 
 from src.errors import UserError, run_script  # noqa: E402
 from src.files import make_output_dir  # noqa: E402
 from src.generate_mindrecord.ner_records import NerOptions, write_files  # noqa: E402
-from src.generate_mindrecord.options import SWITCH, RecordOptions  # noqa: E402
+from src.generate_mindrecord.options import RecordOptions  # noqa: E402
+from src.model_utils.switch import SWITCH  # noqa: E402
 from src.records.writer import DATASET_FORMATS  # noqa: E402
 from src.tasks.ner.corpora import read_msra  # noqa: E402
 

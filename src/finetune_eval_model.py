@@ -81,3 +81,15 @@ class BertNERModel(nn.Cell):
         if self.with_lstm:
             hidden = self.lstm(hidden.astype(ms.float32), input_mask)
         return self.dense_1(hidden.astype(self.compute_type)).astype(ms.float32)
+
+
+class WithPrefix(nn.Cell):
+    """A network that scores, with the parameter names of the one that is trained: those of `bert` in a larger cell."""
+
+    def __init__(self, scoring_network: nn.Cell):
+        super().__init__()
+        self.bert = scoring_network
+
+    def construct(self, input_ids: Tensor, input_mask: Tensor, token_type_id: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Map ids, mask and segments, int32 [B,S], to what the scoring network gives."""
+        return self.bert(input_ids, input_mask, token_type_id)

@@ -8,12 +8,16 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from types import ModuleType
+from typing import NamedTuple
 
 import numpy as np
 
 from src.errors import UserError
 
 OPSET = 17  # the first with LayerNormalization; newer ones exclude compilers for devices
+TOKENS = ("INT32", ("batch", "sequence"))  # a number for each token
+
+Value = tuple[str, Sequence[str | int]]
 
 
 def onnx_package(name: str, purpose: str) -> ModuleType:
@@ -107,6 +111,14 @@ class OnnxGraph:
 
     # ------------------------------------------------------------ layers
 
+    def pooled(self, hidden: str) -> str:
+        """The pooled first token [B,H] of hidden states [B,S,H], see `src.bert_model.BertModel`."""
+        return self.dense(self.add("Gather", hidden, 0, axis=1), "bert.dense", "tanh")
+
+    def sequence_length(self) -> str:
+        """The sequence length [1], int64."""
+        return self.add("Shape", "input_ids", start=1, end=2)
+
     def dense(self, x: str, name: str, activation: str | None = None, output: str = "") -> str:
         """x W^T + b over the last axis, see `src.layers.Dense`."""
         product = self.add("MatMul", x, self.weight(f"{name}.weight", transposed=True))
@@ -137,3 +149,12 @@ class OnnxGraph:
             tanh = self.add("Tanh", self.add("Mul", self.add("Mul", x, math.sqrt(2.0 / math.pi)), cubic))
             return self.add("Mul", self.add("Mul", x, 0.5), self.add("Add", tanh, 1.0))
         raise UserError(f"hidden_act: {name} cannot be exported as ONNX")
+
+
+class Head(NamedTuple):
+    """What follows the encoder of a network. Inputs and outputs are {name: (type, axes)}; free axes have names."""
+
+    build: Callable[[OnnxGraph, str], None]  # takes the graph and the hidden states [B,S,H], names its outputs
+    outputs: Mapping[str, Value]  # those of the network
+    further_inputs: Mapping[str, Value] = {}  # besides those of the encoder
+    further_outputs: Mapping[str, Value] = {}  # which the network keeps to itself

@@ -28,7 +28,7 @@ from src.model_utils.communication import any_rank, copy_from_first_rank, from_f
 from src.model_utils.config import load_config
 from src.model_utils.device_adapter import DeviceInfo, set_up_device
 from src.training.callbacks import StepReport, StopOnDivergence
-from src.training.optimizer import OPTIMIZERS, create_optimizer
+from src.training.create_optimizer import OPTIMIZERS, create_optimizer
 from src.training.run import configured_step
 from src.training.train_step import LossScale
 

@@ -23,6 +23,7 @@ from src.errors import UserError, run_script  # noqa: E402
 from src.files import atomic_write  # noqa: E402
 from src.model_utils.config import Config, load_config  # noqa: E402
 from src.model_utils.rank_table import Server, find_this_host, logical_id, read_hccn, read_rank_table  # noqa: E402
+from src.model_utils.switch import SWITCH  # noqa: E402
 
 FOLLOW_FROM_THE_TABLE = ("device_id", "device_num", "data_dir")
 
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     servers = read_rank_table(table)
     hccn = read_hccn(Path(args.hccn_config_file) if args.hccn_config_file else None)
     host = find_this_host(servers, args.server_id, hccn)
-    cores = share_cores(len(host.devices)) if args.bind_cores == "true" else [""] * len(host.devices)
+    cores = share_cores(len(host.devices)) if args.bind_cores else [""] * len(host.devices)
     ranks = [Rank(device.rank, logical_id(device, hccn), share)
              for device, share in zip(host.devices, cores, strict=True)]
     rank_size = sum(len(server.devices) for server in servers)
@@ -66,7 +67,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--master_port", type=int, default=8118,
                         help="with several hosts: the port after it serves to tell of failures")
     parser.add_argument("--server_id", default="", help="this host's entry in the table; default: by its addresses")
-    parser.add_argument("--bind_cores", choices=("true", "false"), default="true",
+    parser.add_argument("--bind_cores", default=True, **SWITCH,
                         help="give each rank cores of its own, by taskset")
     return parser.parse_args(argv)
 

@@ -25,7 +25,7 @@ from src.exchange.model import (
     take_weights,
     unused_parameters,
 )
-from src.exchange.names import parameter_names
+from src.exchange.names import ENCODER, head_modules, heads, parameter_names, tasks_with_head_in
 
 WEIGHTS, INDEX, PICKLE, CONFIG = "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "config.json"
 ORIGIN = "expected a directory that save_pretrained of transformers wrote"
@@ -34,8 +34,6 @@ EPSILON = 1e-12  # of the layer norms here
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2",
            "I8": "<i1", "U8": "<u1", "BOOL": "|b1"}
 _BUFFERS = (".position_ids", ".token_type_ids", ".positions_encoding")
-_CLASSES = {"encoder": "Model", "pretrain": "ForPreTraining", "classifier": "ForSequenceClassification",
-            "ner": "ForTokenClassification", "squad": "ForQuestionAnswering"}
 _BASES = {"bert": "Bert", "nezha": "Nezha"}
 _DECODER_WEIGHT, _DECODER_BIAS = "cls.predictions.decoder.weight", "cls.predictions.decoder.bias"
 # Keys of config.json that say the same as our file, or as the weights themselves, or how the file was written.
@@ -108,16 +106,16 @@ def _sizes(config: Mapping, base: str, source: Path, report: Report) -> dict[str
 
 
 def _task(values: Mapping[str, np.ndarray], config: Mapping, source: Path) -> str:
+    """The task whose head is there; of tasks with the same head the one that the architecture names."""
+    found = tasks_with_head_in(values, "huggingface")
+    if len(found) < 2:
+        return found[0].name if found else ENCODER
     architecture = str((config.get("architectures") or [""])[0])
-    if "qa_outputs.weight" in values:
-        return "squad"
-    if "classifier.weight" in values:
-        for task in ("classifier", "ner"):
-            if architecture.endswith(_CLASSES[task]):
-                return task
-        raise UserError(f"{source}: architectures {architecture!r} in {CONFIG} do not say what the classifier is for; "
-                        f"give --task classifier or --task ner")
-    return "pretrain" if any(name.startswith("cls.") for name in values) else "encoder"
+    for task in found:
+        if architecture.endswith(task.exchange_head.transformers_class):
+            return task.name
+    raise UserError(f"{source}: architectures {architecture!r} in {CONFIG} do not say what the classifier is for; "
+                    f"give {' or '.join(f'--task {task.name}' for task in found)}")
 
 
 def _standard_names(values: Mapping[str, np.ndarray], base: str, source: Path) -> dict[str, np.ndarray]:
@@ -139,6 +137,7 @@ def _standard_names(values: Mapping[str, np.ndarray], base: str, source: Path) -
 def _leave_out_copies(values: dict[str, np.ndarray], config: Mapping, source: Path, task: str, report: Report) -> None:
     """Take the output layer's second names off: its weight is the word embedding, its bias has a name of its own."""
     tied = config.get("tie_word_embeddings", True)
+    has_output_layer = any(module == "cls.predictions" for _, _, _, module, _ in head_modules(task))
     weight, bias = values.get(_DECODER_WEIGHT), values.get(_DECODER_BIAS)
     words = next(value for name, value in values.items() if name.endswith("embeddings.word_embeddings.weight"))
     if bias is not None and "cls.predictions.bias" not in values:
@@ -147,7 +146,7 @@ def _leave_out_copies(values: dict[str, np.ndarray], config: Mapping, source: Pa
                                   (_DECODER_BIAS, bias, values.get("cls.predictions.bias"))):
         if value is None:
             continue
-        if not np.array_equal(value, original) and not tied and task == "pretrain":
+        if not np.array_equal(value, original) and not tied and has_output_layer:
             raise UserError(f"{source}: tie_word_embeddings is false and {name} differs from the parameter that the "
                             f"network here shares; --task encoder converts it without its heads")
         report.add("left out: a copy of a shared parameter", name)
@@ -252,7 +251,7 @@ def write(model: Model, directory: Path, report: Report) -> int:
     names = [name for name in parameter_names(model.sizes, model.task, model.num_labels, base)
              if name.ours not in unused]
     values = give_weights(model, names, "huggingface", report)
-    if model.task == "encoder":
+    if model.task == ENCODER:
         values = {name.removeprefix(base + "."): value for name, value in values.items()}
     _write_json(directory / CONFIG, config)
     try:
@@ -272,7 +271,9 @@ def write(model: Model, directory: Path, report: Report) -> int:
 
 
 def _config(model: Model, base: str) -> dict[str, Any]:
-    config = {"architectures": [_BASES[base] + _CLASSES[model.task]], "model_type": base,
+    task = heads()[model.task]
+    architecture = _BASES[base] + (task.exchange_head.transformers_class if task else "Model")
+    config = {"architectures": [architecture], "model_type": base,
               **{key: model.sizes[key] for key in SIZES},
               "hidden_act": activation_for("huggingface", model.sizes["hidden_act"]),
               "layer_norm_eps": EPSILON, "pad_token_id": 0, "torch_dtype": "float32"}
@@ -281,7 +282,7 @@ def _config(model: Model, base: str) -> dict[str, Any]:
                    "classifier_dropout": model.sizes["hidden_dropout_prob"]}
     else:
         config["position_embedding_type"] = "absolute"
-    if model.task in ("classifier", "ner"):
+    if model.has_classes:
         labels = model.labels or [f"LABEL_{number}" for number in range(model.num_labels)]
         config["id2label"] = {str(number): label for number, label in enumerate(labels)}
         config["label2id"] = {label: number for number, label in enumerate(labels)}

@@ -12,7 +12,7 @@ import numpy as np
 
 from src.bert_model import BertConfig
 from src.errors import UserError
-from src.exchange.names import POOLER, POSITION_TABLE, Name, relative_table_names
+from src.exchange.names import POOLER, POSITION_TABLE, Name, heads, relative_table_names
 
 # The sizes that all frameworks call the same.
 SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
@@ -47,7 +47,7 @@ class Model:
     """A network on its way from one framework to another.
 
     Attributes:
-        task: one of `names.TASKS`.
+        task: which head it has, a key of `names.heads()`.
         sizes: the keys of a `*_net_cfg` group that belong to the network, not to data or device.
         weights: float32 by our names; what the source lacked is not in it.
         num_labels: classes of the head.
@@ -65,6 +65,12 @@ class Model:
     do_lower_case: bool | None = None
 
     @property
+    def has_classes(self) -> bool:
+        """Whether its head has classes."""
+        task = heads()[self.task]
+        return task is not None and task.exchange_head.has_classes
+
+    @property
     def positions(self) -> str:
         """How tokens know their places: absolute, learned or sinusoidal."""
         return self.sizes["relative_position_kind"] if self.sizes["use_relative_positions"] else "absolute"
@@ -72,7 +78,7 @@ class Model:
     def __str__(self) -> str:
         """One line."""
         sizes = self.sizes
-        classes = f", {self.num_labels} classes" if self.task in ("classifier", "ner") else ""
+        classes = f", {self.num_labels} classes" if self.has_classes else ""
         return (f"{self.task}{classes}: {sizes['num_hidden_layers']} layers, {sizes['hidden_size']} wide, "
                 f"{sizes['num_attention_heads']} heads, {sizes['vocab_size']} tokens, {self.positions} positions, "
                 f"hidden_act {sizes['hidden_act']}")
@@ -158,9 +164,8 @@ def complete(model: Model, names: Iterable[Name], source: Path, report: Report) 
 
 def unused_parameters(model: Model) -> set[str]:
     """Parameters that the network here holds, because the published checkpoints do, but does not use."""
-    unused = set()
-    if model.task in ("ner", "squad"):
-        unused |= set(POOLER)
+    task = heads()[model.task]
+    unused = set() if task is None or task.exchange_head.uses_pooler else set(POOLER)
     if model.sizes["use_relative_positions"]:
         unused.add(POSITION_TABLE)
     return unused

@@ -4,10 +4,13 @@ One table serves every direction: a row is a module with its kind, its shape and
 parameters of the module are called and whether TensorFlow stores them transposed.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-TASKS = ("encoder", "pretrain", "classifier", "ner", "squad")
+from src.tasks.base import Task
+from src.tasks.registry import all_tasks
+
+ENCODER = "encoder"  # a network without a head, which is no task of its own
 
 # The last part of a parameter's name: here, in transformers, in TensorFlow. A TensorFlow kernel is [in, out], our
 # weight [out, in] as in PyTorch; `output_weights` are not transposed.
@@ -44,20 +47,6 @@ _LAYER = tuple(
         ("layernorm", "H", "output.layernorm", "output.LayerNorm"),
     ))
 _POOLER = (("dense", "HH", "bert.bert.dense", "bert.pooler.dense", "bert/pooler/dense"),)
-_HEADS = {
-    "encoder": (),
-    "pretrain": (
-        ("bias", "V", "bert.cls1", "cls.predictions", "cls/predictions"),
-        ("dense", "HH", "bert.cls1.dense", "cls.predictions.transform.dense", "cls/predictions/transform/dense"),
-        ("layernorm", "H", "bert.cls1.layernorm", "cls.predictions.transform.LayerNorm",
-         "cls/predictions/transform/LayerNorm"),
-        ("output", "2H", "bert.cls2.dense", "cls.seq_relationship", "cls/seq_relationship"),
-    ),
-    # run_classifier.py of Google's BERT names its head outside of any scope.
-    "classifier": (("output", "CH", "bert.dense_1", "classifier", ""),),
-    "ner": (("output", "CH", "bert.dense_1", "classifier", ""),),
-    "squad": (("output", "2H", "bert.dense1", "qa_outputs", "cls/squad"),),
-}
 _RELATIVE_TABLE = ".attention.attention._generate_relative_positions_embeddings.embeddings_table"
 
 POSITION_TABLE = "bert.bert.bert_embedding_postprocessor.full_position_embedding.embedding_table"
@@ -75,13 +64,32 @@ class Name(NamedTuple):
     transposed: bool
 
 
+def heads() -> dict[str, type[Task] | None]:
+    """The tasks by their names, whose heads can be exchanged, and None for the bare encoder."""
+    return {ENCODER: None} | {task.name: task for task in all_tasks()}
+
+
+def head_modules(task: str) -> tuple[tuple[str, str, str, str, str], ...]:
+    """The rows of the table that belong to the head of a task."""
+    found = heads()[task]
+    return found.exchange_head.modules if found else ()
+
+
+def tasks_with_head_in(names: Iterable[str], framework: str) -> list[type[Task]]:
+    """The tasks of whose heads there are parameters among these; `framework` is a field of `Name`."""
+    names, column = set(names), Name._fields.index(framework)
+    return [task for task in all_tasks() if any(
+        row[column].lstrip("/") in names
+        for kind, shape, *modules in task.exchange_head.modules for row in _parameters(kind, shape, modules))]
+
+
 def parameter_names(sizes: Mapping[str, Any], task: str, num_labels: int = 2,
                     base: str = "bert") -> list[Name]:
     """Every parameter that all three frameworks have.
 
     Args:
         sizes: the network's sizes, as in a `*_net_cfg` group.
-        task: one of `TASKS`.
+        task: a key of `heads()`.
         num_labels: classes of a classifier.
         base: what transformers calls the encoder: "bert" or "nezha".
     """
@@ -92,7 +100,7 @@ def parameter_names(sizes: Mapping[str, Any], task: str, num_labels: int = 2,
 
 
 def _names(num_layers: int, task: str) -> Iterator[tuple[str, str, str, str, bool]]:
-    for kind, shape, *modules in (*_EMBEDDINGS, *_POOLER, *_HEADS[task]):
+    for kind, shape, *modules in (*_EMBEDDINGS, *_POOLER, *head_modules(task)):
         yield from _parameters(kind, shape, modules)
     for layer in range(num_layers):
         for kind, shape, *modules in _LAYER:

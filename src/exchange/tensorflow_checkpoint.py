@@ -27,7 +27,7 @@ from src.exchange.model import (
     take_weights,
     unused_parameters,
 )
-from src.exchange.names import POSITION_TABLE, parameter_names
+from src.exchange.names import ENCODER, POSITION_TABLE, parameter_names, tasks_with_head_in
 
 STEM, CONFIG = "bert_model.ckpt", "bert_config.json"
 
@@ -131,11 +131,9 @@ def _sizes(config: dict, source: Path, has_positions: bool) -> dict:
 
 
 def _task(values: dict[str, np.ndarray]) -> str:
-    if "cls/squad/output_weights" in values:
-        return "squad"
-    if "output_weights" in values:
-        return "classifier"
-    return "pretrain" if any(name.startswith("cls/") for name in values) else "encoder"
+    """The task whose head is there; of tasks with the same head the first, for which Google's code has it."""
+    found = tasks_with_head_in(values, "tensorflow")
+    return found[0].name if found else ENCODER
 
 
 # ---------------------------------------------------------------- TensorFlow

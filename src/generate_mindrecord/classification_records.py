@@ -1,30 +1,27 @@
 """Records of sentence classification and regression: one text or a pair of texts, and a label or a score."""
 
 import argparse
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import fields
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from src.errors import UserError
-from src.files import atomic_write, make_output_dir
+from src.files import make_output_dir
 from src.generate_mindrecord.options import SPLIT_OPTIONS, DataFile, RecordOptions, choose_files
-from src.records.text_rows import Row, read_json_lines
-from src.records.writer import RecordWriter, write_schema_json
+from src.records.text_rows import Row
+from src.records.writer import EXTENSIONS, SCHEMA_NAME, RecordWriter, write_schema_json
+from src.tasks.classifier.text import LabelledText, Labels, encode_texts, field_of, label_of, score_of
 from src.tokenization import FullTokenizer, Tokenizer
 
 LABELS_NAME = "labels.txt"
-SCHEMA_NAME = "dataset.json"
-EXTENSIONS = {"mindrecord": "mindrecord", "tfrecord": "tf_record"}
 
 _EXAMPLES_AT_ONCE = 1024
-_LABELS_IN_MESSAGE = 20
 
 
 class ExampleColumns(NamedTuple):
@@ -35,22 +32,6 @@ class ExampleColumns(NamedTuple):
     label: str
 
 
-class Example(NamedTuple):
-    """One row of a raw file."""
-
-    text: str
-    pair: str | None
-    label: str | None  # None in test data without labels
-    where: str  # file and line, for messages
-
-
-class EncodedTexts(NamedTuple):
-    """Texts as the network takes them."""
-
-    columns: dict[str, np.ndarray]  # input_ids, input_mask, segment_ids: int32 [n, S]
-    full_lengths: np.ndarray  # [n] tokens before truncation, special tokens included
-
-
 class Summary(NamedTuple):
     """What one record file holds."""
 
@@ -58,79 +39,6 @@ class Summary(NamedTuple):
     num_examples: int
     longest: int  # tokens before truncation
     num_truncated: int
-
-
-class Labels:
-    """The names of the classes; a label's id is its place among them.
-
-    Args:
-        names: the labels in the order of their ids.
-        source: where they come from, for messages.
-    """
-
-    def __init__(self, names: Iterable[str], source: str) -> None:
-        self.names = list(names)
-        self.source = source
-        self._ids = {name: index for index, name in enumerate(self.names)}
-        if len(self._ids) != len(self.names):
-            repeated = next(name for index, name in enumerate(self.names) if self._ids[name] != index)
-            raise UserError(f"{source}: the label {repeated!r} occurs twice; expected each label once")
-        if len(self.names) < 2:
-            raise UserError(f"{source}: the labels are {self.names}, expected at least two different ones")
-
-    @classmethod
-    def from_file(cls, path: str | Path, column: str = "label") -> "Labels":
-        """Read a label file: one label a line, or with a name ending in .json(l) one object a line.
-
-        Args:
-            path: the file.
-            column: the key of the label in those objects.
-
-        Raises:
-            UserError: the file cannot be read, or holds an empty line, a label twice, or fewer than two labels.
-        """
-        path = Path(path)
-        if path.suffix in (".json", ".jsonl"):
-            names = [_label(row, column) for row in read_json_lines(path)]
-        else:
-            try:
-                lines = path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
-            except (OSError, UnicodeDecodeError) as error:
-                raise UserError(f"cannot read the label file {path}: {getattr(error, 'strerror', None) or 'not UTF-8'}"
-                                f"; expected one label a line") from error
-            names = [line.strip() for line in lines]
-        if not all(names):
-            raise UserError(f"{path}, line {names.index('') + 1}: the line is empty, expected a label; remove the line")
-        return cls(names, str(path))
-
-    @classmethod
-    def collect(cls, examples: Iterable[Example], source: str) -> "Labels":
-        """The labels that occur, sorted; by their value when all are whole numbers."""
-        names = {example.label for example in examples}
-        by_value = all(name.removeprefix("-").isdecimal() for name in names)
-        return cls(sorted(names, key=(lambda name: (int(name), name)) if by_value else None), source)
-
-    def id_of(self, example: Example) -> int:
-        """The id of an example's label.
-
-        Raises:
-            UserError: the label is none of the names.
-        """
-        found = self._ids.get(example.label)
-        if found is None:
-            names = ", ".join(self.names[:_LABELS_IN_MESSAGE]) + (", …" if len(self) > _LABELS_IN_MESSAGE else "")
-            raise UserError(f"{example.where}: the label {example.label!r} is unknown, expected one of {names} "
-                            f"(from {self.source})")
-        return found
-
-    def write(self, path: str | Path) -> None:
-        """Write one label a line, in the order of their ids."""
-        with atomic_write(path) as temporary:
-            temporary.write_text("".join(f"{name}\n" for name in self.names), encoding="utf-8")
-
-    def __len__(self) -> int:
-        """Number of classes."""
-        return len(self.names)
 
 
 class DataSet(ABC):
@@ -148,7 +56,7 @@ class DataSet(ABC):
         self.columns = columns
 
     @abstractmethod
-    def examples(self, file: DataFile, path: Path) -> Iterator[Example]:
+    def examples(self, file: DataFile, path: Path) -> Iterator[LabelledText]:
         """The examples of one file."""
 
     @abstractmethod
@@ -168,7 +76,7 @@ class DataSet(ABC):
 # ---------------------------------------------------------------- rows to examples
 
 def to_examples(rows: Iterable[Row], columns: ExampleColumns, *, may_lack_labels: bool = False,
-                may_be_empty: bool = False) -> Iterator[Example]:
+                may_be_empty: bool = False) -> Iterator[LabelledText]:
     """Pick an example out of each row.
 
     Args:
@@ -188,21 +96,13 @@ def to_examples(rows: Iterable[Row], columns: ExampleColumns, *, may_lack_labels
         elif has_none != lacks_labels:
             raise UserError(f"{row.where}: {'no' if has_none else 'a'} label in column {columns.label!r}, unlike the "
                             f"rows before; expected labels in all rows or in none")
-        yield Example(_text(row, columns.text, may_be_empty),
+        yield LabelledText(_text(row, columns.text, may_be_empty),
                       None if columns.pair is None else _text(row, columns.pair, may_be_empty),
-                      None if has_none else _label(row, columns.label), row.where)
-
-
-def _field(row: Row, column: str) -> Any:
-    try:
-        return row.fields[column]
-    except KeyError:
-        raise UserError(f"{row.where}: no column {column!r}; the columns are {', '.join(map(repr, row.fields))}"
-                        ) from None
+                      None if has_none else label_of(row, columns.label), row.where)
 
 
 def _text(row: Row, column: str, may_be_empty: bool) -> str:
-    text = _field(row, column)
+    text = field_of(row, column)
     if not isinstance(text, str):
         raise UserError(f"{row.where}: column {column!r} holds {text!r}, expected a text")
     if not may_be_empty and not text.strip():
@@ -210,70 +110,7 @@ def _text(row: Row, column: str, may_be_empty: bool) -> str:
     return text
 
 
-def _label(row: Row, column: str) -> str:
-    label = _field(row, column)
-    if isinstance(label, bool):
-        label = str(label).lower()
-    text = str(label).strip()
-    if not isinstance(label, (str, int, float)) or not text or "\n" in text:
-        raise UserError(f"{row.where}: column {column!r} holds {label!r}, expected a label")
-    return text
-
-
 # ---------------------------------------------------------------- examples to arrays
-
-def encode_texts(tokenizer: Tokenizer, texts: Iterable[tuple[str, str | None]], max_seq_length: int) -> EncodedTexts:
-    """[CLS] text [SEP], or [CLS] text [SEP] pair [SEP] with segment 1 from the pair on; padded to S = max_seq_length.
-
-    A text that is too long loses its end; of a pair, the longer text loses tokens first.
-    """
-    vocab, S = tokenizer.vocab, max_seq_length
-    tokens, lengths, firsts_of_pair, full_lengths = [], [], [], []
-    for text, pair in texts:
-        a = tokenizer.encode(text)
-        b = [] if pair is None else tokenizer.encode(pair)
-        num_special = 2 if pair is None else 3
-        size_a, size_b = _cut(len(a), len(b), S - num_special)
-        tokens += [vocab.cls_id, *a[:size_a], vocab.sep_id]
-        if pair is not None:
-            tokens += [*b[:size_b], vocab.sep_id]
-        firsts_of_pair.append(size_a + 2)
-        lengths.append(size_a + size_b + num_special)
-        full_lengths.append(len(a) + len(b) + num_special)
-    positions = np.arange(S)
-    is_token = positions < np.array(lengths, np.int64)[:, None]  # [n, S]
-    ids = np.full(is_token.shape, vocab.pad_id, np.int32)
-    ids[is_token] = tokens
-    is_pair = is_token & (positions >= np.array(firsts_of_pair, np.int64)[:, None])
-    columns = {"input_ids": ids, "input_mask": is_token.astype(np.int32), "segment_ids": is_pair.astype(np.int32)}
-    return EncodedTexts(columns, np.array(full_lengths, np.int64))
-
-
-def _cut(size_a: int, size_b: int, room: int) -> tuple[int, int]:
-    """How much of A and B stays: tokens are taken from the end of the longer one, of B when they are equally long."""
-    excess = size_a + size_b - room
-    if excess <= 0:
-        return size_a, size_b
-    from_longer = min(excess, abs(size_a - size_b))
-    rest = excess - from_longer
-    from_a = rest // 2 + (from_longer if size_a > size_b else 0)
-    return size_a - from_a, size_b - (excess - from_a)
-
-
-def score_of(example: Example) -> float:
-    """The label as the number that regression learns.
-
-    Raises:
-        UserError: the label is no finite number.
-    """
-    try:
-        score = float(example.label)
-    except ValueError:
-        score = math.nan
-    if not math.isfinite(score):
-        raise UserError(f"{example.where}: the label {example.label!r} is no number; regression expects numbers")
-    return score
-
 
 # ---------------------------------------------------------------- writing
 
@@ -337,8 +174,8 @@ def run_generator(parser: argparse.ArgumentParser, open_data: Callable[..., Data
     return generate(open_data(**given), options, wanted)
 
 
-def _write(writer: RecordWriter, tokenizer: Tokenizer, examples: Iterable[Example],
-           target_of: Callable[[Example], float]) -> Summary:
+def _write(writer: RecordWriter, tokenizer: Tokenizer, examples: Iterable[LabelledText],
+           target_of: Callable[[LabelledText], float]) -> Summary:
     dtype = writer.columns["label_ids"][0]
     S = writer.columns["input_ids"][1]
     longest = num_truncated = 0
@@ -352,7 +189,7 @@ def _write(writer: RecordWriter, tokenizer: Tokenizer, examples: Iterable[Exampl
     return Summary(writer.path, writer.num_rows, longest, num_truncated)
 
 
-def _blocks(examples: Iterable[Example]) -> Iterator[Sequence[Example]]:
+def _blocks(examples: Iterable[LabelledText]) -> Iterator[Sequence[LabelledText]]:
     examples = iter(examples)
     while block := list(islice(examples, _EXAMPLES_AT_ONCE)):
         yield block

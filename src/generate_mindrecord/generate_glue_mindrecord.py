@@ -10,9 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository, 
 from src.errors import UserError, run_script  # noqa: E402
 from src.generate_mindrecord.classification_records import (  # noqa: E402
     DataSet,
-    Example,
     ExampleColumns,
-    Labels,
     Summary,
     run_generator,
     to_examples,
@@ -25,6 +23,7 @@ from src.generate_mindrecord.options import (  # noqa: E402
     add_record_options,
 )
 from src.records.text_rows import Row, read_csv, read_json_lines, read_tsv  # noqa: E402
+from src.tasks.classifier.text import LabelledText, Labels  # noqa: E402
 
 OWN_TASKS = {  # how to read the files, and what their names end in
     "jsonl": (read_json_lines, (".jsonl", ".json")),
@@ -87,7 +86,7 @@ class GlueData(DataSet):
         self.task = GLUE_TASKS[task_name]
         super().__init__(data_dir, self.task.files, self.task.columns)
 
-    def examples(self, file: DataFile, path: Path) -> Iterator[Example]:
+    def examples(self, file: DataFile, path: Path) -> Iterator[LabelledText]:
         """The examples of one file."""
         return to_examples(self._rows(file, path), self.columns, may_lack_labels=file.split == "test",
                            may_be_empty=True)  # as published, some are
@@ -125,7 +124,7 @@ class OwnData(DataSet):
         self.label_file = label_file
         self.is_regression = regression
 
-    def examples(self, file: DataFile, path: Path) -> Iterator[Example]:
+    def examples(self, file: DataFile, path: Path) -> Iterator[LabelledText]:
         """The examples of one file."""
         return to_examples(self._read(path), self.columns, may_lack_labels=file.split == "test")
 

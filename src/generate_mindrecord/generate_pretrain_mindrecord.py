@@ -28,13 +28,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository, 
 from src.errors import UserError, run_script  # noqa: E402
 from src.files import make_output_dir  # noqa: E402
 from src.generate_mindrecord.corpus import Chunk, Corpus, find_input_files  # noqa: E402
-from src.generate_mindrecord.options import SWITCH  # noqa: E402
 from src.generate_mindrecord.pretrain_instances import (  # noqa: E402
     SEGMENTERS,
     InstanceMaker,
     InstanceOptions,
     Instances,
 )
+from src.model_utils.switch import SWITCH  # noqa: E402
 from src.records.reader import RECORD_FILE_NAMES  # noqa: E402
 from src.records.writer import DATASET_FORMATS, RecordWriter, pretrain_columns, write_schema_json  # noqa: E402
 from src.tokenization import Vocabulary  # noqa: E402

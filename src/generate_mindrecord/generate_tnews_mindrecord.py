@@ -9,9 +9,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository, 
 from src.errors import run_script  # noqa: E402
 from src.generate_mindrecord.classification_records import (  # noqa: E402
     DataSet,
-    Example,
     ExampleColumns,
-    Labels,
     Summary,
     run_generator,
     to_examples,
@@ -23,6 +21,7 @@ from src.generate_mindrecord.options import (  # noqa: E402
     add_record_options,
 )
 from src.records.text_rows import read_json_lines  # noqa: E402
+from src.tasks.classifier.text import LabelledText, Labels  # noqa: E402
 
 
 class TnewsData(DataSet):
@@ -32,7 +31,7 @@ class TnewsData(DataSet):
         super().__init__(data_dir, [DataFile(split, split, (f"{split}.json",)) for split in SPLIT_OPTIONS],
                          ExampleColumns(text="sentence", pair=None, label="label"))
 
-    def examples(self, file: DataFile, path: Path) -> Iterator[Example]:
+    def examples(self, file: DataFile, path: Path) -> Iterator[LabelledText]:
         """The examples of one file."""
         return to_examples(read_json_lines(path), self.columns, may_lack_labels=file.split == "test")
 

@@ -10,15 +10,13 @@ from typing import NamedTuple
 
 from src.errors import UserError
 from src.files import make_output_dir
-from src.generate_mindrecord.classification_records import EXTENSIONS, SCHEMA_NAME
 from src.generate_mindrecord.options import RecordOptions, add_record_options
-from src.records.writer import RecordWriter, write_schema_json
+from src.records.writer import EXTENSIONS, SCHEMA_NAME, RecordWriter, write_schema_json
 from src.tasks.ner.corpora import TaggedLines
-from src.tasks.ner.labels import LabelScheme
+from src.tasks.ner.labels import LABEL_FILE, LabelScheme
 from src.tasks.ner.text import UNITS, NerEncoder, Sentence, SentenceTokenizer, ner_columns
 from src.tokenization import FullTokenizer
 
-LABEL_FILE = "label_file"
 _PARTS_AT_ONCE = 2048  # encoded and written; bounds memory
 
 
@@ -115,12 +113,12 @@ def write_files(files: Mapping[Path, Sequence[Sentence]], labels: LabelScheme, o
 
 def _notes(encoder: NerEncoder) -> list[str]:
     """What did not go into the records as it was."""
-    losses = encoder.losses
+    skipped = encoder.skipped
     counts = {
         f"sentences of more than {encoder.seq_length - 2} tokens, now several records": encoder.num_cut,
-        "entities that overlap with a longer one, left out": losses.overlapping,
-        "entities of characters that the tokenizer drops, left out": losses.without_token,
-        "entities that begin or end inside a token or at a dropped character, moved to the token": losses.changed,
-        "entities longer than a record, cut": losses.cut,
+        "entities that overlap with a longer one, left out": skipped.overlapping,
+        "entities of characters that the tokenizer drops, left out": skipped.without_token,
+        "entities that begin or end inside a token or at a dropped character, moved to the token": skipped.changed,
+        "entities longer than a record, cut": skipped.cut,
     }
     return [f"  {what}: {count}" for what, count in counts.items() if count]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from src.errors import UserError
+from src.model_utils.switch import SWITCH
 from src.records.writer import DATASET_FORMATS
 
 SPLIT_OPTIONS = {"train": "do_train", "dev": "do_eval", "test": "do_predict"}
@@ -29,16 +30,6 @@ class DataFile(NamedTuple):
     split: str  # train, dev or test
     record_name: str  # of the record file, without extension
     names: tuple[str, ...]  # the raw file's possible names, the first that exists counts
-
-
-def parse_bool(text: str) -> bool:
-    """`true` or `false` in any case."""
-    if text.lower() not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
-    return text.lower() == "true"
-
-
-SWITCH = {"type": parse_bool, "nargs": "?", "const": True, "metavar": "true|false"}  # for `add_argument`
 
 
 def add_data_set_options(parser: argparse.ArgumentParser, files: str) -> None:

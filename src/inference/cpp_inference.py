@@ -13,30 +13,25 @@ from pathlib import Path
 import numpy as np
 from mindspore import Tensor
 
-from src.bert_model import BertConfig
 from src.dataset import EvaluationBatches
 from src.errors import UserError
 from src.files import make_output_dir
-from src.inference.export import check_classes, head_of
-from src.model_utils.config import Config, load_task_config
-from src.tasks.base import FinetuneTask
-from src.tasks.finetuning import require_data
-from src.tasks.registry import task_type
+from src.inference.exported import check_classes
+from src.model_utils.config import Config
+from src.tasks.finetune_task import FinetuneTask
+from src.tasks.registry import all_tasks, load_task_config, task_type
 
 MANIFEST = "manifest.json"
-TASKS = {"ner": "run_ner", "ner_crf": "run_ner", "classifier": "run_classifier", "squad": "run_squad"}
-SPELLINGS = {"sqaud": "squad"}  # as one of the documents has it
 _DIRECTORY = re.compile(r"\d\d_data")
 _TYPES = {"FLOAT": np.dtype("<f4"), "INT32": np.dtype("<i4")}  # of `Head.outputs`
 
 
 # ---------------------------------------------------------------- which task, which network
 
-def task_name(config: Config) -> str:
-    """What the documented commands call the task of a configuration."""
-    if config.description == "run_ner":
-        return "ner_crf" if config.use_crf == "true" else "ner"
-    return config.description.removeprefix("run_")
+def task_names() -> dict[str, list[str]]:
+    """What the documented commands call the tasks of the program: {name: the options that it stands for}."""
+    return {name: [f"--description={task.description}", *options]
+            for task in all_tasks() for name, options in task.cpp_names().items()}
 
 
 def read_about(model_path: str) -> dict:
@@ -58,7 +53,7 @@ def inference_config(task: str, about: Mapping | None, options: Sequence[str]) -
     """The configuration to evaluate with.
 
     Args:
-        task: a key of `TASKS`, or empty to take it from the model or from `--config_path`.
+        task: a key of `task_names()`, or empty to take it from the model or from `--config_path`.
         about: what `read_about` returned; its values are those of the model's training.
         options: the command line, which overrules them.
 
@@ -70,11 +65,12 @@ def inference_config(task: str, about: Mapping | None, options: Sequence[str]) -
         if about:
             stored = as_options(about["config"])
         elif task:
-            stored = [f"--description={TASKS[task]}", *(["--use_crf=true"] if task == "ner_crf" else [])]
+            stored = task_names()[task]
     config = load_task_config("", [*stored, *options])
-    if task and task_name(config) != task:
-        raise UserError(f"--task: found {task}, but the {'model' if about else 'configuration'} is of "
-                        f"{task_name(config)}; give the task and the model that belong together")
+    name = task_type(config.description).cpp_name(config)
+    if task and name != task:
+        raise UserError(f"--task: found {task}, but the {'model' if about else 'configuration'} is of {name}; give the "
+                        f"task and the model that belong together")
     if about and about["task"] != config.description:
         raise UserError(f"--model_path: the model is of {about['task']}, but the configuration is of "
                         f"{config.description}; give the configuration and the model of one task")
@@ -87,17 +83,6 @@ def as_options(values: Mapping, group: str = "") -> list[str]:
     for key, value in values.items():
         options += as_options(value, f"{group}{key}.") if isinstance(value, Mapping) else [f"--{group}{key}={value}"]
     return options
-
-
-def create_task(config: Config) -> FinetuneTask:
-    """The task of a configuration.
-
-    Raises:
-        UserError: the configuration does not fit together, or names no data.
-    """
-    task_class = task_type(config.description)
-    require_data(config, task_class.eval_data_options, "evaluate")
-    return task_class(config, BertConfig(**config.bert_net_cfg.to_dict()))
 
 
 # ---------------------------------------------------------------- before the program
@@ -134,7 +119,7 @@ def write_inputs(task: FinetuneTask, model_path: str, about: Mapping | None, dir
     batches = EvaluationBatches(records, batch_size, limits=task.limits)
     manifest = {"config": task.config.to_dict(), "model_path": model_path, "model": about, "batch_size": batch_size,
                 "num_rows": records.num_rows, "columns": list(records.columns),
-                "batches": [f"{task_name(task.config)}_bs{batch_size}_{index}" for index in range(len(batches))]}
+                "batches": [f"{task.cpp_name(task.config)}_bs{batch_size}_{index}" for index in range(len(batches))]}
     make_output_dir(directory.parent, "--result_path")
     try:
         with tempfile.TemporaryDirectory(prefix=".writing-", dir=directory.parent) as temporary:
@@ -196,7 +181,7 @@ class StoredNetwork:
     def __init__(self, task: FinetuneTask, manifest: Mapping, inputs: str | Path, results: str | Path) -> None:
         sizes = {"batch": manifest["batch_size"], "sequence": task.bert_config.seq_length}
         self._outputs = [(_TYPES[kind], [sizes.get(axis, axis) for axis in axes])
-                         for kind, axes in head_of(task).outputs.values()]
+                         for kind, axes in task.head().outputs.values()]
         self._batches: Iterator[str] = iter(manifest["batches"])
         self._inputs, self._results = Path(inputs), Path(results)
 

@@ -6,34 +6,20 @@ positions, V vocabulary.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from src.bert_model import MASKED_SCORE, BertConfig, sinusoidal_table
-from src.onnx_graph import OPSET, OnnxGraph, onnx_package
+from src.onnx_graph import OPSET, TOKENS, Head, OnnxGraph, onnx_package
 
 INPUTS = ("input_ids", "input_mask", "token_type_id")  # in this order, int32 [B,S]
 METADATA = "about"  # key of the model's own description, a JSON object
 IR_VERSION = 8  # the oldest that has the opset
 EMBEDDINGS = "embeddings"  # name of the value
-TOKENS = ("INT32", ("batch", "sequence"))
 
-_FLOAT, _INT32, _INT64, _BOOL = 1, 6, 7, 9  # the numbers of ONNX for types
-
-Value = tuple[str, Sequence[str | int]]
-
-
-class Head(NamedTuple):
-    """What follows the encoder. Inputs and outputs are {name: (type, axes)}; axes that are free have a name."""
-
-    build: Callable[[OnnxGraph, str], None]  # takes the graph and the hidden states [B,S,H], names its outputs
-    outputs: Mapping[str, Value]  # those of the network
-    further_inputs: Mapping[str, Value] = {}  # besides those of the encoder
-    further_outputs: Mapping[str, Value] = {}  # which the network keeps to itself
-
+_FLOAT = 1  # the number of ONNX for the type
 
 def write_onnx(path: Path, config: BertConfig, weights: Mapping[str, np.ndarray], head: Head, about: Mapping) -> None:
     """Build the network, check it and write it.
@@ -91,18 +77,13 @@ def _embeddings(graph: OnnxGraph, config: BertConfig) -> str:
     x = graph.add("Add", graph.add("Gather", words, "input_ids"), graph.add("Gather", segments, "token_type_id"))
     if not config.use_relative_positions:
         table = graph.weight(f"{post}.full_position_embedding.embedding_table")
-        x = graph.add("Add", x, graph.add("Slice", table, [0], _length(graph), [0]))  # [S,H] broadcasts over B
+        x = graph.add("Add", x, graph.add("Slice", table, [0], graph.sequence_length(), [0]))  # [S,H] broadcasts over B
     return graph.layer_norm(x, f"{post}.layernorm", EMBEDDINGS)
-
-
-def _length(graph: OnnxGraph) -> str:
-    """The sequence length [1], int64."""
-    return graph.add("Shape", "input_ids", start=1, end=2)
 
 
 def _distances(graph: OnnxGraph, clip: int) -> str:
     """Distances t - f, clipped and shifted to start at 0, int64 [F,T]."""
-    positions = graph.add("Range", 0, graph.add("Squeeze", _length(graph)), 1)  # [S]
+    positions = graph.add("Range", 0, graph.add("Squeeze", graph.sequence_length()), 1)  # [S]
     distances = graph.add("Sub", positions, graph.add("Unsqueeze", positions, [1]))
     return graph.add("Add", graph.add("Clip", distances, -clip, clip), clip)
 
@@ -141,108 +122,3 @@ def _attention(graph: OnnxGraph, config: BertConfig, name: str, x: str, additive
     if relative:
         context = graph.add("Add", context, graph.add("Einsum", probabilities, vectors, equation="bnft,ftd->bnfd"))
     return graph.add("Reshape", graph.add("Transpose", context, perm=(0, 2, 1, 3)), [0, 0, config.hidden_size])
-
-
-# ---------------------------------------------------------------- heads
-
-def _pooled(graph: OnnxGraph, hidden: str) -> str:
-    """The pooled first token [B,H]."""
-    return graph.dense(graph.add("Gather", hidden, 0, axis=1), "bert.dense", "tanh")
-
-
-def classifier_head(num_class: int) -> Head:
-    """Logits of a sentence, see `BertCLSModel`."""
-    def build(graph: OnnxGraph, hidden: str) -> None:
-        graph.dense(_pooled(graph, hidden), "dense_1", output="logits")
-
-    return Head(build, {"logits": ("FLOAT", ("batch", num_class))})
-
-
-def squad_head() -> Head:
-    """Scores of every token as start and as end, see `BertSquadModel`."""
-    def build(graph: OnnxGraph, hidden: str) -> None:
-        logits = graph.dense(hidden, "dense1")  # [B,S,2]
-        graph.add("Gather", logits, 0, axis=2, name="start_logits")
-        graph.add("Gather", logits, 1, axis=2, name="end_logits")
-
-    return Head(build, dict.fromkeys(("start_logits", "end_logits"), ("FLOAT", ("batch", "sequence"))))
-
-
-def pretraining_head(config: BertConfig) -> Head:
-    """Scores of the words at the masked positions and of the second segment, see `BertPreTraining`."""
-    def build(graph: OnnxGraph, hidden: str) -> None:
-        positions = graph.add("Cast", graph.add("Unsqueeze", "masked_lm_positions", [2]), to=_INT64)  # [B,P,1]
-        x = graph.add("GatherND", hidden, positions, batch_dims=1)  # [B,P,H]
-        x = graph.add("Reshape", x, [-1, config.hidden_size])  # [B*P,H]
-        x = graph.layer_norm(graph.dense(x, "cls1.dense", config.hidden_act), "cls1.layernorm")
-        table = graph.weight("bert.bert_embedding_lookup.embedding_table")
-        graph.add("Gemm", x, table, graph.weight("cls1.output_bias"), transB=1, name="prediction_scores")
-        graph.dense(_pooled(graph, hidden), "cls2.dense", output="seq_relationship_score")
-
-    outputs = {"prediction_scores": ("FLOAT", ("predictions", config.vocab_size)),
-               "seq_relationship_score": ("FLOAT", ("batch", 2))}
-    return Head(build, outputs, {"masked_lm_positions": ("INT32", ("batch", "positions"))})
-
-
-def ner_head(num_tags: int, use_crf: bool, with_lstm: bool) -> Head:
-    """Tags of tokens, 0 at padding, see `BertNERTagger`; and the scores that they were found by.
-
-    Args:
-        num_tags: K, without the two states of the CRF.
-        use_crf: whether the tags are the best sequence, else each is the best by itself.
-        with_lstm: whether a bidirectional LSTM reads the hidden states first.
-    """
-    def build(graph: OnnxGraph, hidden: str) -> None:
-        states = _lstm(graph, hidden) if with_lstm else hidden
-        scores = graph.dense(states, "dense_1", output="logits")
-        tags = _best_path(graph, scores, num_tags) if use_crf else graph.add("ArgMax", scores, axis=2, keepdims=0)
-        graph.add("Mul", graph.add("Cast", tags, to=_INT32), "input_mask", name="tags")
-
-    logits = {"logits": ("FLOAT", ("batch", "sequence", num_tags + 2 * use_crf))}
-    return Head(build, {"tags": TOKENS}, further_outputs=logits)
-
-
-def _lstm(graph: OnnxGraph, hidden: str) -> str:
-    """States of both directions side by side, [B,S,H] to [B,S,2L]; 0 at padding. See `BidirectionalLSTM`."""
-    def both(name: str) -> np.ndarray:
-        """Parameters [4L,…] of both directions, their gates in ONNX's order, [2,4L,…]."""
-        directions = [graph.weights[f"lstm.{name}_l0{ending}"] for ending in ("", "_reverse")]
-        parts = [np.split(values, 4) for values in directions]  # input, forget, cell, output
-        return np.stack([np.concatenate((i, o, f, c)) for i, f, c, o in parts])
-
-    biases = np.concatenate((both("bias_ih"), both("bias_hh")), axis=1)  # [2,8L]
-    size = biases.shape[1] // 8
-    lengths = graph.add("ReduceSum", "input_mask", [1], keepdims=0)  # [B]
-    steps = graph.add("Transpose", hidden, perm=(1, 0, 2))  # [S,B,H]
-    states, _, _ = graph.add("LSTM", steps, both("weight_ih"), both("weight_hh"), biases, lengths, outputs=3,
-                             direction="bidirectional", hidden_size=size)  # [S,2,B,L]
-    return graph.add("Reshape", graph.add("Transpose", states, perm=(2, 0, 1, 3)), [0, 0, 2 * size])
-
-
-def _best_path(graph: OnnxGraph, scores: str, num_tags: int) -> str:
-    """The best sequences of tags, int64 [B,S], for scores [B,S,K+2], see `CRF.decode`."""
-    transitions = graph.weights["loss.transitions"]  # to, from
-    start, stop, moves = transitions[:num_tags, -2], transitions[-1, :num_tags], transitions[:num_tags, :num_tags]
-
-    def forward(inner: OnnxGraph, reached: str, emitted: str, is_token: str) -> tuple[list[str], str]:
-        """Scores [B,K] of the best path to each tag, and the tag before it [B,K]."""
-        candidates = inner.add("Add", inner.add("Unsqueeze", reached, [1]), moves)  # [B,K,K]
-        longer = inner.add("Add", inner.add("ReduceMax", candidates, axes=[2], keepdims=0), emitted)
-        before = inner.add("ArgMax", candidates, axis=2, keepdims=0)
-        return ([inner.add("Where", is_token, longer, reached)],
-                inner.add("Where", is_token, before, np.arange(num_tags)))
-
-    def backward(inner: OnnxGraph, tag: str, before: str) -> tuple[list[str], str]:
-        """The tag before [B,1], and the tag itself."""
-        return [inner.add("GatherElements", before, tag, axis=1)], inner.add("Identity", tag)
-
-    emitted = graph.add("Slice", graph.add("Transpose", scores, perm=(1, 0, 2)), [0], [num_tags], [2])  # [S,B,K]
-    first = graph.add("Add", graph.add("Gather", emitted, 0, axis=0), start)  # [B,K]
-    # The first step is taken outside of the loop; inside it changes nothing, as if it were padding.
-    is_later = graph.add("Greater", graph.add("Range", 0, graph.add("Squeeze", _length(graph)), 1), 0)  # [S]
-    is_token = graph.add("And", graph.add("Cast", "input_mask", to=_BOOL), is_later)  # [B,S]
-    is_token = graph.add("Unsqueeze", graph.add("Transpose", is_token, perm=(1, 0)), [2])  # [S,B,1]
-    reached, pointers = graph.scan(forward, {first: "FLOAT"}, {emitted: "FLOAT", is_token: "BOOL"}, "INT64")
-    last = graph.add("ArgMax", graph.add("Add", reached, stop), axis=1, keepdims=1)  # [B,1]
-    _, path = graph.scan(backward, {last: "INT64"}, {pointers: "INT64"}, "INT64", backward=True)  # [S,B,1]
-    return graph.add("Transpose", graph.add("Squeeze", path, [2]), perm=(1, 0))

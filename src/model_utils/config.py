@@ -3,6 +3,7 @@
 A YAML file holds up to three documents: the values, a help text per key, and the allowed values per key (a list of
 choices, or bounds such as ">= 0, < 1"). The second and third may name a key by its full name
 (`base_net_cfg.hidden_size`) or by its last part alone (`hidden_size`), which then serves every group that has it.
+A key with the choices "true" and "false" is a bool for the program.
 
 The script's own YAML file defines which keys exist and of which type they are. A file given by `--config_path`,
 the ini file and the command line change values only, so each needs to name only what differs.
@@ -26,14 +27,11 @@ from src.errors import UserError
 REPOSITORY = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 
-# The file of each task, by its `description`.
-TASK_FILES = {"run_classifier": "task_classifier_config.yaml", "run_ner": "task_ner_config.yaml",
-              "run_squad": "task_squad_config.yaml", "run_pretrain": "pretrain_config.yaml"}
-
 _OPTIONS_OF_THE_LOADER = {
     "config_path": "YAML file whose values replace those of the default file",
     "ini_path": "ini file with a [config] section of `key = value` lines; it overrules the YAML file",
 }
+_SWITCH = {"true", "false"}  # the allowed values of a key whose words become a bool
 _TYPE_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text",
                list: "a list of whole numbers such as 32,64,128"}
 _BOUND = r"(?:>=|<=|>|<)\s*-?[\d.]+"
@@ -128,27 +126,21 @@ def load_config(description: str, default_yaml: str | Path, argv: Sequence[str] 
     return Config(_unflatten(values | given), frozenset(given))
 
 
-def load_task_config(description: str, argv: Sequence[str] | None = None) -> Config:
-    """Read the configuration of a task; the key `description` says of which one.
+def describe_command_line(argv: Sequence[str]) -> tuple[object, str]:
+    """The value of the key `description` for a command line, before it is known whose configuration that is.
 
-    It stands in the file that `--config_path` names, or is given as an option.
+    Returns:
+        The value of the option, or else of the file that `--config_path` names, None where there is neither; and that
+        file, empty where it was not looked at.
 
     Raises:
-        UserError: it is neither, or as for `load_config`.
+        UserError: the command line or the file cannot be read.
     """
-    argv = sys.argv[1:] if argv is None else list(argv)
     options = _split_command_line(argv)
-    task = options.get("description")
-    if task is None and "config_path" in options:
-        path = _find_file("--config_path", options["config_path"])
-        task = _read_yaml(path)[0].get("description")
-        if task not in TASK_FILES:
-            raise UserError(f"{path}: description: found {_shown(task)}, expected one of {', '.join(TASK_FILES)}; give "
-                            f"the configuration of a task, or the option --description")
-    if task not in TASK_FILES:
-        raise UserError(f"--config_path is not set; give the configuration of the task, such as "
-                        f"--config_path {next(iter(TASK_FILES.values()))}")
-    return load_config(description, TASK_FILES[task], argv)
+    if "description" in options or "config_path" not in options:
+        return options.get("description"), ""
+    path = _find_file("--config_path", options["config_path"])
+    return _read_yaml(path)[0].get("description"), str(path)
 
 
 def select_network(config: Config) -> tuple[dict[str, Any], int]:
@@ -172,7 +164,8 @@ class _Schema:
         for key, allowed in self.allowed.items():
             if not isinstance(allowed, list) and not re.fullmatch(rf"{_BOUND}(,\s*{_BOUND})*", str(allowed)):
                 raise UserError(f'{where}: allowed values of {key}: expected a list or bounds such as ">= 0, < 1", '
-                                f"found {_shown(allowed)}")
+                                f"found {shown(allowed)}")
+        self.kinds = {key: type(value) for key, value in self.defaults.items()}
         self.defaults = {key: self.convert(key, value, where) for key, value in self.defaults.items()}
 
     @classmethod
@@ -184,22 +177,23 @@ class _Schema:
         if key not in self.defaults:
             raise UserError(self._unknown_key(key, where))
         name = f"--{key}" if where == "the command line" else key
-        kind = type(self.defaults[key])
+        kind = self.kinds[key]
         converted = _to_type(value, kind)
         if converted is None:
-            raise UserError(f"{where}: {name}: expected {_TYPE_NAMES[kind]}, found {_shown(value)}")
+            raise UserError(f"{where}: {name}: expected {_TYPE_NAMES[kind]}, found {shown(value)}")
         allowed = self.allowed.get(key)
         if isinstance(allowed, list):
             by_lower_case = {str(choice).lower(): choice for choice in allowed}
             if str(converted).lower() not in by_lower_case:
                 raise UserError(f"{where}: {name}: expected one of {', '.join(map(str, allowed))}; "
-                                f"found {_shown(value)}{_nearest(str(converted), map(str, allowed))}")
-            return by_lower_case[str(converted).lower()]
+                                f"found {shown(value)}{_nearest(str(converted), map(str, allowed))}")
+            choice = by_lower_case[str(converted).lower()]
+            return choice == "true" if set(allowed) == _SWITCH else choice
         for bound in re.findall(_BOUND, allowed or ""):
             sign, limit = re.match(r"([<>=]+)\s*(.+)", bound).groups()
             # A comparison with NaN is false, which keeps it out as well.
             if isinstance(converted, str) or not _COMPARISONS[sign](converted, float(limit)):
-                raise UserError(f"{where}: {name}: expected a value {allowed}, found {_shown(value)}")
+                raise UserError(f"{where}: {name}: expected a value {allowed}, found {shown(value)}")
         return converted
 
     def help_text(self, description: str) -> str:
@@ -210,7 +204,7 @@ class _Schema:
             lines += [f"  --{key} FILE", *textwrap.wrap(text, width, initial_indent=" " * 6, subsequent_indent=" " * 6)]
         for key, default in self.defaults.items():
             allowed = self.allowed.get(key)
-            facts = [self.help.get(key, ""), f"default: {_shown(default)}"]
+            facts = [self.help.get(key, ""), f"default: {shown(default)}"]
             if allowed is not None:
                 facts.append(f"one of: {', '.join(map(str, allowed))}" if isinstance(allowed, list) else allowed)
             text = "; ".join(fact for fact in facts if fact)
@@ -255,7 +249,7 @@ def _read_yaml(path: Path) -> list[dict]:
     documents = [{} if document is None else document for document in documents]
     for number, document in enumerate(documents, start=1):
         if not isinstance(document, dict):
-            raise UserError(f"{path}: document {number} holds {_shown(document)}; expected `key: value` lines")
+            raise UserError(f"{path}: document {number} holds {shown(document)}; expected `key: value` lines")
     if len(documents) > 3:
         raise UserError(f"{path}: {len(documents)} documents; expected at most three (values, help, allowed values)")
     return documents + [{}] * (3 - len(documents))
@@ -342,7 +336,7 @@ def _flatten(tree: Mapping, where: str, prefix: str = "") -> dict[str, Any]:
         elif _is_scalar(value) or isinstance(value, list):
             flat[prefix + key] = "" if value is None else value
         else:
-            raise UserError(f"{where}: {prefix}{key}: {_shown(value)} is no number, text, list or group; quote it")
+            raise UserError(f"{where}: {prefix}{key}: {shown(value)} is no number, text, list or group; quote it")
     return flat
 
 
@@ -376,5 +370,8 @@ def _unquoted(text: str) -> str:
     return text[1:-1] if len(text) >= 2 and text[0] == text[-1] and text[0] in "\"'" else text
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """A value of a configuration as messages show it: text in quotes."""
+    if isinstance(value, bool):
+        return str(value).lower()
     return f'"{value}"' if isinstance(value, str) else str(value)

@@ -4,13 +4,16 @@ import logging
 import os
 import sys
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import mindspore as ms
 from mindspore.communication import get_group_size, get_rank, init
 
 from src.errors import UserError
 from src.model_utils.config import Config
-from src.model_utils.launch_environment import Launch, read_launch
+
+if TYPE_CHECKING:
+    from src.model_utils.launch_environment import Launch
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ def set_up_device(config: Config) -> DeviceInfo:
     """
     _quiet_logs()
     target = config.device_target
-    launch = _read_launch(config) if config.get("distribute") == "true" else None
+    launch = _read_launch(config) if config.get("distribute") else None
     device_id = launch.device_id if launch else config.device_id
     _select_device(target, device_id)
     ms.set_context(mode=ms.GRAPH_MODE)
@@ -97,7 +100,9 @@ def _is_available(target: str) -> bool:
         logger.setLevel(level)
 
 
-def _read_launch(config: Config) -> Launch:
+def _read_launch(config: Config) -> "Launch":
+    from src.model_utils.launch_environment import read_launch  # a run of one process needs nothing of launchers
+
     launch = read_launch(config.device_target)
     if config.was_given("device_num") and config.device_num != launch.rank_size:
         raise UserError(f"device_num: {config.device_num} asked for, but the launcher started {launch.rank_size} "
@@ -105,7 +110,7 @@ def _read_launch(config: Config) -> Launch:
     return launch
 
 
-def _join_processes(launch: Launch) -> int:
+def _join_processes(launch: "Launch") -> int:
     """Start communication for data-parallel training; return the rank."""
     try:
         init()

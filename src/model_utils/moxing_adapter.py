@@ -41,7 +41,7 @@ def cloud_storage(config: Config) -> Iterator[Config]:
         UserError: an option is missing, moxing is not installed, or something cannot be copied.
     """
     scheduler = os.environ.get("MS_ROLE") == "MS_SCHED"  # msrun's, in which the processes meet and nothing is computed
-    if config.enable_modelarts != "true" or scheduler:
+    if not config.enable_modelarts or scheduler:
         yield config
         return
     _check_options(config)
@@ -88,12 +88,12 @@ def local_values(config: Config, rank: int) -> dict[str, Any]:
                if option in config}
     results = result_folder(config, rank)
     values |= {option: _in_result_folder(config, option, results) for option in RESULT_FILES if config.get(option)}
-    if config.get("do_train") == "false" and not config.predictions_file:
+    if config.get("do_train") is False and not config.predictions_file:
         values["predictions_file"] = str(results)
     if "distribute" in config and get_device_num() > 1:
-        values["distribute"] = "true"
+        values["distribute"] = True
     # The values may be written beside the checkpoints, for use elsewhere.
-    return values | {"device_id": get_device_id(config.device_id), "enable_modelarts": "false", "data_url": "",
+    return values | {"device_id": get_device_id(config.device_id), "enable_modelarts": False, "data_url": "",
                      "checkpoint_url": "", "train_url": ""}
 
 
@@ -174,7 +174,7 @@ def _fetched(config: Config, copy: _Copier) -> Iterator[None]:
     """Copy data and checkpoints to this host, in one of its processes."""
     copies = [(option, config[option], config[folder], folder) for option, folder in
               (("data_url", "data_path"), ("checkpoint_url", "load_path")) if config[option]]
-    if config.get("resume") == "true":
+    if config.get("resume"):
         copies.append(("train_url", config.train_url, config.output_path, "output_path"))
     purpose = "; ".join(f"copy {source} to {target}" for _, source, target, _ in copies)
     state = Path(config.data_path)

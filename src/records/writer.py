@@ -18,6 +18,9 @@ from src.files import atomic_files, atomic_write
 from src.records.tfrecord import Columns, encode_tfrecords
 
 DATASET_FORMATS = ("mindrecord", "tfrecord")
+# What the generators of fine-tuning records write; readers know a format by such a name.
+EXTENSIONS = {"mindrecord": "mindrecord", "tfrecord": "tf_record"}
+SCHEMA_NAME = "dataset.json"  # for TFRecord
 
 # MindRecord builds its index at the end, from as many rows at a time as have their 13-byte entries on one page, with
 # more than a kilobyte of memory for each row: gigabytes with the default pages of 32 MB, 0.1 GB with 1 MB.

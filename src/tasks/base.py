@@ -1,98 +1,153 @@
-"""What a kind of fine-tuning is: its records, its networks, its scores."""
+"""What a task is: everything that differs between pre-training, classification, NER and question answering.
+
+Whoever works with tasks (training, evaluation, prediction, export, exchange of checkpoints, the C++ program) asks the
+task and never its name. `src/tasks/registry.py` lists the tasks.
+"""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import ClassVar, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 from mindspore import nn
 
 from src.bert_model import BertConfig
-from src.dataset import EvaluationBatches, Limit
-from src.errors import UserError
 from src.model_utils.config import Config
-from src.records.reader import Records, open_records
-from src.tokenization import FullTokenizer
+from src.model_utils.device_adapter import resolve_compute_type
+from src.onnx_graph import Head
+from src.tasks.prediction import InferenceModel, Predictor
+from src.weights import LoadReport
 
 
-def finetune_tokenizer(config: Config, bert_config: BertConfig, origin: str = "that the records were made with"
-                       ) -> FullTokenizer:
-    """The tokenizer of `vocab_file_path`; `origin` tells the user which file that is.
+class ExchangeHead(NamedTuple):
+    """How other frameworks know what a network has behind its encoder."""
 
-    Raises:
-        UserError: the option is not set, or the vocabulary is larger than the network's.
-    """
-    if not config.vocab_file_path:
-        raise UserError(f"vocab_file_path is not set; give the vocab.txt {origin}")
-    tokenizer = FullTokenizer(config.vocab_file_path, config.do_lower_case == "true")
-    if len(tokenizer.vocab) > bert_config.vocab_size:
-        raise UserError(f"vocab_file_path: {config.vocab_file_path} has {len(tokenizer.vocab)} tokens, but vocab_size "
-                        f"is {bert_config.vocab_size}; give the vocabulary that the network was trained with")
-    return tokenizer
+    modules: tuple[tuple[str, str, str, str, str], ...]  # the rows of `src/exchange/names.py`
+    transformers_class: str  # without the name of the encoder that it begins with
+    has_classes: bool = False  # the head is as wide as there are classes, which may have names
+    uses_pooler: bool = True
 
 
-class Evaluation(NamedTuple):
-    """Outcome of evaluating a network on every record."""
-
-    results: dict[str, float]  # every score by name, for the metrics file
-    lines: list[str]  # what is printed
-    write_predictions: Callable[[Path], None] | None = None  # writes what was predicted for every record to a file
-
-
-class FinetuneTask(ABC):
-    """One kind of fine-tuning: its records, its networks, its scores.
+class Task(ABC):
+    """A network with what belongs to it, as a configuration describes it.
 
     Args:
-        config: the script's configuration.
+        config: the task's configuration.
         bert_config: sizes of the encoder.
     """
 
-    name: ClassVar[str]  # begins the names of checkpoints
-    eval_data_options: ClassVar[tuple[str, ...]] = ("eval_data_file_path",)  # evaluation needs one of them
-    always_writes_predictions: bool = False  # an evaluation alone too, into the working directory
-    best_metric: str  # key of `Evaluation.results`; the higher, the better
-    train_columns: Mapping[str, str]  # {name: type} in the order in which the training network takes them
-    eval_columns: Mapping[str, str]
-    limits: Mapping[str, Limit]  # bounds of the values in the records
+    name: ClassVar[str]
+    description: ClassVar[str]  # the value of this key in its configuration
+    config_file: ClassVar[str]  # its YAML file, from the repository's root
+    weights_option: ClassVar[str]  # names the checkpoint to predict with
+    predicts_from_exported: ClassVar[bool] = True  # whether an exported model can take the checkpoint's place
+    exchange_head: ClassVar[ExchangeHead]
 
     def __init__(self, config: Config, bert_config: BertConfig) -> None:
         self.config = config
         self.bert_config = bert_config
-        automatic = "trim" if config.device_target == "CPU" else "none"
-        self.length_grouping = automatic if config.length_grouping == "auto" else config.length_grouping
+
+    @classmethod
+    def from_config(cls, config: Config, device_target: str = "") -> "Task":
+        """The task that a configuration describes; see `encoder_config`."""
+        return cls(config, cls.encoder_config(config, device_target))
+
+    @classmethod
+    def encoder_config(cls, config: Config, device_target: str = "") -> BertConfig:
+        """Sizes of the encoder, computing in a type that suits the device; without a device as configured."""
+        group = cls.sizes_group(config)
+        options = config[group].to_dict()
+        if device_target:
+            asked_for = config.was_given(f"{group}.compute_type")
+            options["compute_type"] = resolve_compute_type(device_target, options["compute_type"], asked_for)
+        return BertConfig(**options)
+
+    @classmethod
+    def sizes_group(cls, config: Config) -> str:
+        """The group of the configuration that holds the sizes of the encoder."""
+        return "bert_net_cfg"
+
+    @classmethod
+    def checkpoint_prefix(cls) -> str:
+        """What the names of its checkpoints begin with."""
+        return cls.name
+
+    # ------------------------------------------------------------ using the result
+
+    @abstractmethod
+    def inference_network(self) -> nn.Cell:
+        """The network without its loss: what is exported, and what predicts."""
+
+    @abstractmethod
+    def load(self, network: nn.Cell, path: str, option: str) -> LoadReport:
+        """Load the weights of `inference_network` from what `option` names.
+
+        Raises:
+            UserError: the checkpoint cannot be read, or lacks a weight.
+        """
+
+    @abstractmethod
+    def head(self) -> Head:
+        """What follows the encoder: inputs, outputs, and their computation in ONNX."""
+
+    @abstractmethod
+    def predictor(self, open_model: Callable[[], InferenceModel]) -> Predictor:
+        """What predicts on new texts; it calls `open_model` when everything else is in order."""
 
     @property
-    def predictions_name(self) -> str:
-        """The file of the predictions in the directory of the checkpoints, where the user names none."""
-        return f"{self.name}_predictions.jsonl"
+    def num_class(self) -> int | None:
+        """Number of classes or tags; None where there are none."""
+        return None
 
-    @abstractmethod
-    def training_network(self) -> nn.Cell:
-        """A network that maps the training columns to the loss, a scalar."""
+    @property
+    def class_names(self) -> list[str] | None:
+        """Their names in the order of their ids, if known."""
+        return None
 
-    @abstractmethod
-    def evaluation_network(self) -> nn.Cell:
-        """What `evaluate` calls, with parameters of the same names."""
+    # ------------------------------------------------------------ exchange of checkpoints
 
-    @abstractmethod
-    def evaluate(self, network: nn.Cell, batches: EvaluationBatches) -> Evaluation:
-        """Score the network on every record; ranks compute their shares and all know the scores."""
+    @classmethod
+    def read_class_names(cls, label_file: str, num_class: int) -> list[str]:
+        """The names of `num_class` classes that a label file gives. Only for tasks whose head has classes.
 
-    def train_records(self) -> Records:
-        """Open the records to train on."""
-        return self._open_records("train_data_file_path", self.train_columns)
+        Raises:
+            UserError: the file cannot be read or does not fit.
+        """
+        raise NotImplementedError
 
-    def eval_records(self) -> Records:
-        """Open the records to evaluate on."""
-        return self._open_records("eval_data_file_path", self.eval_columns)
+    @classmethod
+    def label_lines(cls, class_names: Sequence[str]) -> list[str]:
+        """The lines of a label file for these classes. Only for tasks whose head has classes.
 
-    def _open_records(self, option: str, columns: Mapping[str, str]) -> Records:
-        return open_records(self.config[option], self.config.dataset_format, columns, option=option,
-                            seq_length=self.bert_config.seq_length, schema_path=self.config.schema_file_path or None)
+        Raises:
+            UserError: no label file can hold them.
+        """
+        raise NotImplementedError
 
-    def evaluation_batches(self, rank: int = 0, rank_size: int = 1) -> EvaluationBatches:
-        """Every record to evaluate on once, on one of `rank_size` ranks."""
-        records = self.eval_records()
-        return EvaluationBatches(records, min(self.config.eval_batch_size, records.num_rows), rank=rank,
-                                 rank_size=rank_size, limits=self.limits,
-                                 group_by_length=self.length_grouping != "none")
+    @classmethod
+    def converted_configs(cls, checkpoint: str, num_class: int, words: Mapping[str, Any], sizes: Mapping[str, Any]
+                          ) -> dict[str, dict[str, Any]]:
+        """What the YAML files of a converted checkpoint say, by file name.
+
+        Args:
+            checkpoint: its path.
+            num_class: width of its head.
+            words: the options of vocabulary and labels.
+            sizes: the sizes of its encoder.
+        """
+        values = {"description": cls.description, cls.weights_option: checkpoint, "export_ckpt_file": checkpoint}
+        return {f"{cls.name}.yaml": values | words | {"bert_net_cfg": sizes}}
+
+    # ------------------------------------------------------------ the C++ program
+
+    @classmethod
+    def cpp_names(cls) -> dict[str, list[str]]:
+        """What the documented commands of the C++ program call the task: {name: the options that it stands for}.
+
+        Empty where the program has nothing to do.
+        """
+        return {}
+
+    @classmethod
+    def cpp_name(cls, config: Config) -> str:
+        """Which of `cpp_names` a configuration is of."""
+        return cls.name

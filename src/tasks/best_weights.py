@@ -7,65 +7,60 @@ from mindspore import Tensor
 from tqdm import tqdm
 
 from src.model_utils.communication import from_first_rank
-from src.model_utils.device_adapter import DeviceInfo
-from src.tasks.base import Evaluation, FinetuneTask
-from src.training.callbacks import Periodic, RunPlan, StepReport
-from src.training.metrics_file import MetricsFile
-from src.training.train_step import TrainStep
+from src.tasks.finetune_task import Evaluation, FinetuneTask
+from src.training.callbacks import StepReport
+from src.training.run import Run, TrainingEvaluation
 from src.weights import read_about, save_weights
 
 
-class TrainingEvaluation(Periodic):
+class BestWeights(TrainingEvaluation):
     """Evaluate the weights of the moment on every record; keep the best in `{name}_best.ckpt`.
 
     What is known of the best lies in `{name}_best.about.json`, so that a resumed run goes on where the other stopped.
+    Every rank evaluates a share of the records, knows all scores and comes to the same decisions.
 
     Args:
         task: says what to evaluate and which score decides.
-        device: every rank evaluates a share of the records, knows all scores and comes to the same decisions.
-        step_cell: holds the weights.
-        output_dir: where the best ones go, with their predictions.
+        run: of which the weights are.
         every: steps between evaluations; the last step is evaluated in any case.
-        plan: of the run.
-        metrics: takes the scores; None on ranks that do not report.
     """
 
-    def __init__(self, task: FinetuneTask, device: DeviceInfo, step_cell: TrainStep, output_dir: Path, every: int,
-                 plan: RunPlan, metrics: MetricsFile | None) -> None:
-        super().__init__(self._evaluate, every, plan.start_step)
+    def __init__(self, task: FinetuneTask, run: Run, every: int) -> None:
+        super().__init__(every, run.plan.start_step)
         self.task = task
-        self.trained = step_cell.network
-        self.metrics = metrics
-        self.best_path = output_dir / f"{task.name}_best.ckpt"
-        self.predictions_path = Path(task.config.predictions_file or output_dir / task.predictions_name)
-        self.batches = task.evaluation_batches(device.rank, device.rank_size)
-        self.network = task.evaluation_network().set_train(False)
+        self.score = task.best_metric
+        self.run = run
+        self.best_path = run.output_dir / f"{task.name}_best.ckpt"
+        self.predictions_path = Path(task.config.predictions_file or run.output_dir / task.predictions_name)
+        self.batches = task.evaluation_batches(run.device.rank, run.device.rank_size)
+        self.network = task.inference_network().set_train(False)
         self.patience = task.config.early_stopping_patience
         self.best: dict | None = None  # step, results and lines of the best evaluation
         self.without_gain = 0  # evaluations since
-        if plan.start_step:
-            self._recall(plan.start_step, device)
+        if run.plan.start_step:
+            self._recall(run.plan.start_step)
 
-    def _recall(self, start_step: int, device: DeviceInfo) -> None:
+    def _recall(self, start_step: int) -> None:
         """Take up the best evaluation of the run that is continued.
 
         One of a later step than the run is continued from is left aside: that step comes again.
         """
+        device = self.run.device
         about = from_first_rank(read_about(self.best_path), device.rank, device.rank_size)
         if about and about["step"] <= start_step:
             self.best = about
             self.without_gain = start_step // self.every - about["step"] // self.every
         self._consider_stopping()
 
-    def _evaluate(self, report: StepReport) -> None:
-        weights = {parameter.name: parameter for parameter in self.trained.get_parameters()}
+    def act(self, report: StepReport) -> None:
+        """Evaluate after the reported step."""
+        weights = {parameter.name: parameter for parameter in self.run.step_cell.network.get_parameters()}
         for parameter in self.network.get_parameters():
             parameter.set_data(Tensor(weights[parameter.name].asnumpy()))
         evaluation = self.task.evaluate(self.network, self.batches)
-        if self.metrics:
-            tqdm.write("\n".join(evaluation.lines))  # clears a progress bar first
-            sys.stdout.flush()
-            self.metrics.write(report.step, **evaluation.results)
+        tqdm.write("\n".join(evaluation.lines))  # clears a progress bar first
+        sys.stdout.flush()
+        self.run.metrics.write(report.step, **evaluation.results)
         if self.best is None or self._quality(evaluation.results) > self._quality(self.best["results"]):
             self.without_gain = 0
             self._keep(report, evaluation)
@@ -75,12 +70,12 @@ class TrainingEvaluation(Periodic):
 
     def _quality(self, results: dict[str, float]) -> tuple[float, float]:
         """What is compared: the score, and among equals the loss."""
-        return results[self.task.best_metric], -results.get("loss", 0.0)
+        return results[self.score], -results.get("loss", 0.0)
 
     def _keep(self, report: StepReport, evaluation: Evaluation) -> None:
-        self.best = {"step": report.step, "epoch": round(report.epochs, 3), "metric": self.task.best_metric,
+        self.best = {"step": report.step, "epoch": round(report.epochs, 3), "metric": self.score,
                      "results": evaluation.results, "lines": evaluation.lines}
-        if self.metrics:
+        if self.run.writes:
             if evaluation.write_predictions:
                 evaluation.write_predictions(self.predictions_path)
             save_weights(self.network, self.best_path, **self.best)
@@ -88,15 +83,12 @@ class TrainingEvaluation(Periodic):
     def _consider_stopping(self) -> None:
         if self.patience and self.without_gain >= self.patience:
             self.wants_to_stop = True
-            if self.metrics:
-                tqdm.write(f"no better {self.task.best_metric} in {self.without_gain} evaluations: stopped early")
+            tqdm.write(f"no better {self.score} in {self.without_gain} evaluations: stopped early")
 
     def finish(self) -> dict[str, float]:
         """Say what the best was; return its scores."""
         if self.best is None:
             return {}
-        if self.metrics:
-            lines = "\n".join(self.best["lines"])
-            print(f"best {self.task.best_metric}, after step {self.best['step']}, in {self.best_path}:\n{lines}",
-                  flush=True)
+        lines = "\n".join(self.best["lines"])
+        print(f"best {self.score}, after step {self.best['step']}, in {self.best_path}:\n{lines}", flush=True)
         return self.best["results"]

@@ -1,26 +1,68 @@
-"""Which fine-tuning task a configuration describes."""
+"""The tasks. To add one, write its folder and add its line here."""
+
+import importlib
+import sys
+from collections.abc import Sequence
 
 from src.errors import UserError
-from src.tasks.base import FinetuneTask
+from src.model_utils.config import Config, describe_command_line, load_config, shown
+from src.tasks.base import Task
+from src.tasks.finetune_task import FinetuneTask
+
+# The class of each task by the `description` of its configuration; imported when it is asked for, so that a command
+# loads no task but its own.
+TASKS = {
+    "run_classifier": "src.tasks.classifier.task:ClassifierTask",
+    "run_ner": "src.tasks.ner.task:NerTask",
+    "run_squad": "src.tasks.squad.task:SquadTask",
+    "run_pretrain": "src.tasks.pretraining.task:PretrainTask",
+}
 
 
-def task_type(description: str) -> type[FinetuneTask]:
-    """The task of a configuration's `description`.
+PRETRAINING = "run_pretrain"
+
+
+def task_type(description: str) -> type[Task]:
+    """The task of a configuration's `description`, a key of `TASKS`."""
+    module, _, name = TASKS[description].partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def all_tasks() -> list[type[Task]]:
+    """Every task."""
+    return [task_type(description) for description in TASKS]
+
+
+def finetune_task_type(config: Config) -> type[FinetuneTask]:
+    """The fine-tuning task of a configuration.
 
     Raises:
-        UserError: it is not one of fine-tuning.
+        UserError: it is of no such task.
     """
-    # Imported here, so that a task does not load the others.
-    if description == "run_classifier":
-        from src.tasks.classifier.task import ClassifierTask
+    found = task_type(config.description) if config.description in TASKS else None
+    if found is None or not issubclass(found, FinetuneTask):
+        raise UserError(f"description: {config.description} is no fine-tuning task; give the configuration of one")
+    return found
 
-        return ClassifierTask
-    if description == "run_ner":
-        from src.tasks.ner.task import NerTask
 
-        return NerTask
-    if description == "run_squad":
-        from src.tasks.squad.task import SquadTask
+def load_task_config(description: str, argv: Sequence[str] | None = None) -> Config:
+    """Read the configuration of a task; the key `description` says of which one.
 
-        return SquadTask
-    raise UserError(f"description: {description} is no fine-tuning task; give the configuration of one")
+    It stands in the file that `--config_path` names, or is given as an option.
+
+    Args:
+        description: what the script does, shown by `--help`.
+        argv: the command line without the program's name; None means that of the process.
+
+    Raises:
+        UserError: it is neither, or as for `load_config`.
+    """
+    argv = sys.argv[1:] if argv is None else list(argv)
+    task, source = describe_command_line(argv)
+    if source and task not in TASKS:
+        raise UserError(f"{source}: description: found {shown(task)}, expected one of {', '.join(TASKS)}; give "
+                        f"the configuration of a task, or the option --description")
+    if task not in TASKS:
+        raise UserError(f"--config_path is not set; give the configuration of the task, such as "
+                        f"--config_path {task_type(next(iter(TASKS))).config_file}")
+    return load_config(description, task_type(task).config_file, argv)

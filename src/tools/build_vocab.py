@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository, 
 from src.errors import UserError, run_script  # noqa: E402
 from src.files import atomic_write, make_output_dir  # noqa: E402
 from src.generate_mindrecord.corpus import Corpus, find_input_files  # noqa: E402
+from src.model_utils.switch import SWITCH  # noqa: E402
 from src.tokenization import MAX_WORD_CHARACTERS, SPECIAL_TOKENS, BasicTokenizer  # noqa: E402
 
 CHUNK_CHARACTERS = 1 << 20  # text in memory at a time
@@ -175,8 +176,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="text: a file, a directory, a glob pattern or a comma-separated list of them; may be repeated")
     add("--output_file", required=True, metavar="FILE", help="vocabulary to write, one token a line")
     add("--vocab_size", type=int, required=True, metavar="N", help="tokens in all, the five special ones included")
-    add("--do_lower_case", type=str.lower, choices=("true", "false"), nargs="?", const="true", default="true",
-        help="for an uncased vocabulary (default true)")
+    add("--do_lower_case", default=True, **SWITCH, help="for an uncased vocabulary (default true)")
     add("--min_frequency", type=int, default=2, metavar="N",
         help="leave out rarer pieces, single characters excepted (default %(default)s)")
     add("--limit_alphabet", type=int, metavar="N", help="keep only the N most frequent characters (default: all)")
@@ -186,7 +186,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if output.is_dir():
         raise UserError(f"--output_file: {output} is a directory; give the name of a file in it")
     make_output_dir(output.parent, "--output_file")
-    tokens = build_vocab(arguments.input_file, arguments.vocab_size, arguments.do_lower_case == "true",
+    tokens = build_vocab(arguments.input_file, arguments.vocab_size, arguments.do_lower_case,
                          arguments.min_frequency, arguments.limit_alphabet)
     with atomic_write(output) as temporary:
         temporary.write_text("".join(f"{token}\n" for token in tokens), encoding="utf-8", newline="\n")

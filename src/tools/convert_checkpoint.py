@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from src.errors import UserError, run_script  # noqa: E402
 from src.exchange import huggingface, repository, tensorflow_checkpoint  # noqa: E402
 from src.exchange.model import Model, Report  # noqa: E402
-from src.exchange.names import TASKS  # noqa: E402
+from src.exchange.names import heads  # noqa: E402
 from src.files import atomic_files, make_output_dir  # noqa: E402
 
 FORMATS = ("mindspore", "huggingface", "tensorflow")
@@ -57,7 +57,7 @@ def parse_arguments(argv: list[str] | None) -> tuple[argparse.Namespace, list[st
              "directory of checkpoints of this repository")
     add("--output_dir", required=True, metavar="DIR", help="directory for the files")
     add("--output_format", choices=FORMATS, default="mindspore", help="whose files to write (default %(default)s)")
-    add("--task", choices=TASKS, help="which head the network has (default: seen from the files)")
+    add("--task", choices=tuple(heads()), help="which head the network has (default: seen from the files)")
     add("--vocab_file_path", metavar="FILE", help="vocabulary to put beside the weights (default: that of the input)")
     add("--seq_length", type=int, metavar="N",
         help="tokens per sequence in the YAML file written for this repository (default 128, 384 for squad)")

@@ -1,18 +1,23 @@
 """What happens around the optimizer steps: log lines, progress, evaluation, checkpoints, the end of a diverged run.
 
-`src/training/run.py` calls every callback after each step (with data sink: after each `data_sink_steps` steps) with a
-`StepReport`, the step in numbers, which `StepMeter` makes of what the step cell returned.
+Callbacks are MindSpore's, told by `Model.train` after each step (with data sink: after each `data_sink_steps` steps).
+Ours see a step as a `StepReport`, the step in numbers, which `src/training/loop.py` puts into MindSpore's arguments; so
+may others: `run_context.original_args().step_report`.
 """
 
 import math
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
+from typing import ClassVar
 
+import mindspore.train
 from mindspore import Tensor, nn
+from mindspore.train import RunContext
 from tqdm import tqdm
 
 from src.checkpoint_files import PREFIX, list_checkpoints
@@ -102,9 +107,21 @@ class StepMeter:
         return (last_step - first_step) * self.plan.samples_per_step / (end - start) if end > start else 0.0
 
 
-class Callback:
-    """What wants to see the steps overrides some of these."""
+class Place(IntEnum):
+    """When a callback is told of a step, whatever the order of the list that it stands in."""
 
+    GUARD = 0  # before anything is kept: a step that failed must not be saved
+    RECORD = 1  # numbers into files, which evaluations add to
+    SHOW = 2  # what a user sees
+    EVALUATE = 3  # before the checkpoint: a run that is killed in between then evaluates this step again
+    SAVE = 4
+    DRAW = 5  # at the end, from what was recorded
+
+
+class Callback(mindspore.train.Callback):
+    """What wants to see the steps overrides some of the methods with a report."""
+
+    place: ClassVar[Place] = Place.SHOW
     wants_to_stop = False  # set by a callback: the run ends behind this step, as if it were the last
 
     def on_begin(self) -> None:
@@ -122,9 +139,29 @@ class Callback:
     def close(self) -> None:
         """At the very end, also of a run that went wrong."""
 
+    def on_train_begin(self, run_context: RunContext) -> None:
+        """Called by MindSpore."""
+        self.on_begin()
+
+    def on_train_step_end(self, run_context: RunContext) -> None:
+        """Called by MindSpore."""
+        self.on_step(run_context.original_args().step_report)
+        if self.wants_to_stop:
+            run_context.request_stop()
+
+    def on_train_end(self, run_context: RunContext) -> None:
+        """Called by MindSpore."""
+        arguments = run_context.original_args()
+        if arguments.interrupted:
+            self.on_interrupt(arguments.step_report)
+        else:
+            self.on_end(arguments.step_report)
+
 
 class StopOnDivergence(Callback):
-    """End the run when the loss is no longer a number, before anything of it is saved. Must stand first in the list."""
+    """End the run when the loss is no longer a number, before anything of it is saved."""
+
+    place = Place.GUARD
 
     def __init__(self, checkpoint_directory: str | Path, start_step: int = 0, prefix: str = PREFIX) -> None:
         """The directory is where the message tells the user to go on from; the run begins behind `start_step`."""
@@ -178,20 +215,27 @@ class ProgressBar(Callback):
 
 
 class Periodic(Callback):
-    """Call `action(report)` at each multiple of `every` steps and at the end of the run: log lines, evaluation.
+    """Does something at each multiple of `every` steps and at the end of the run; a subclass says what in `act`.
 
     With data sink, the first report behind a multiple stands for it.
+
+    Args:
+        every: steps; 0 leaves it at the end of the run.
+        start_step: where the run starts; it is taken to have been done there.
     """
 
-    def __init__(self, action: Callable[[StepReport], None], every: int, start_step: int = 0) -> None:
-        """The action is taken to have been done at `start_step`, where the run starts."""
-        self.action = action
+    def __init__(self, every: int, start_step: int = 0) -> None:
+        super().__init__()
         self.every = every
         self.done_step = start_step
 
+    def act(self, report: StepReport) -> None:
+        """Do it, behind the reported step."""
+        raise NotImplementedError
+
     def on_step(self, report: StepReport) -> None:
         """Act if it is time to."""
-        if report.step // self.every > self.done_step // self.every:
+        if self.every and report.step // self.every > self.done_step // self.every:
             self._act(report)
 
     def on_end(self, last: StepReport) -> None:
@@ -200,13 +244,16 @@ class Periodic(Callback):
             self._act(last)
 
     def _act(self, report: StepReport) -> None:
-        self.action(report)
+        self.act(report)
         self.done_step = report.step
 
 
-def print_log_line(report: StepReport) -> None:
-    """Print the step for `grep epoch`, at once."""
-    print(report.log_line(), flush=True)
+class LogLines(Periodic):
+    """Print steps for `grep epoch`, at once."""
+
+    def act(self, report: StepReport) -> None:
+        """Print the line of the step."""
+        print(report.log_line(), flush=True)
 
 
 class Checkpoints(Periodic):
@@ -216,10 +263,12 @@ class Checkpoints(Periodic):
     a run that diverges right behind a save has something to go back to.
     """
 
+    place = Place.SAVE
+
     def __init__(self, directory: Path, train_step_cell: nn.Cell, plan: RunPlan, every: int, keep: int,
                  metadata: dict, prefix: str = PREFIX) -> None:
         """`metadata` goes into every checkpoint; file names begin with `prefix`."""
-        super().__init__(self._save, every, plan.start_step)
+        super().__init__(every, plan.start_step)
         self.directory = directory
         self.train_step_cell = train_step_cell
         self.plan = plan
@@ -243,7 +292,8 @@ class Checkpoints(Periodic):
         """Save where the user stopped, so that nothing is lost."""
         self.on_end(last)
 
-    def _save(self, report: StepReport) -> None:
+    def act(self, report: StepReport) -> None:
+        """Save the training."""
         epoch = math.floor(self.plan.epochs_at(report.step - 1)) + 1  # in which the step began
         save_training_checkpoint(self.directory, epoch, report.step, self.train_step_cell, self.metadata,
                                  self.keep + 1, self.prefix)

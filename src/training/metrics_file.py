@@ -8,7 +8,7 @@ from pathlib import Path
 
 from src.errors import UserError
 from src.files import atomic_write, make_output_dir
-from src.training.callbacks import Callback, RunPlan, StepReport
+from src.training.callbacks import Callback, Place, RunPlan, StepReport
 
 
 class MetricsFile(Callback):
@@ -17,6 +17,8 @@ class MetricsFile(Callback):
     A resumed run first drops the lines behind its starting step, so that the file tells one history. A new run puts
     the file of an earlier one aside, as `<name>.old`.
     """
+
+    place = Place.RECORD
 
     def __init__(self, path: str | Path, plan: RunPlan) -> None:
         """Open the file (given by metrics_file), keeping the history up to the plan's first step."""
@@ -48,6 +50,15 @@ class MetricsFile(Callback):
         self.file.close()
 
 
+class NoMetrics(Callback):
+    """Takes the place of a `MetricsFile` on a rank that writes nothing."""
+
+    place = Place.RECORD
+
+    def write(self, step: int, **values: float) -> None:
+        """Let the numbers go."""
+
+
 def read_metrics(path: str | Path) -> list[dict]:
     """The lines of a metrics file, without a last one that a killed process left unfinished.
 
@@ -71,7 +82,9 @@ def read_metrics(path: str | Path) -> list[dict]:
 
 
 class LossPlot(Callback):
-    """Draw the metrics file at the end of the run. Must stand behind the `MetricsFile`, which it reads."""
+    """Draw the metrics file at the end of the run."""
+
+    place = Place.DRAW
 
     def __init__(self, metrics_path: str | Path, plot_path: str | Path, score: str = "masked_lm_accuracy") -> None:
         """The plot is a PNG file, given by plot_file; it shows this score of the evaluations too."""

@@ -5,13 +5,9 @@ Every state that a resumed run needs is a Parameter: the moments, named `<state>
 """
 
 import re
-from collections.abc import Mapping
-from typing import Any
 
 import mindspore as ms
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
-
-from src.errors import UserError
 
 NOT_DECAYED = ("layernorm", "bias")
 
@@ -228,35 +224,3 @@ def squared_norm(x: Tensor) -> Tensor:
     """
     row = ops.Reshape()(x, (1, -1))
     return ops.Reshape()(ops.MatMul(transpose_b=True)(row, row), ())
-
-
-OPTIMIZERS = {"Lamb": Lamb, "AdamWeightDecay": AdamWeightDecay, "Momentum": Momentum}
-
-
-def create_schedule(options: dict[str, Any], total_steps: int, value: str = "learning_rate",
-                    prefix: str = "") -> WarmUpPolynomialDecay:
-    """Take the keys of the schedule of `value` out of `options`; `prefix` begins the names of the others.
-
-    Without an end the value is constant; `decay_steps` 0 means the whole run of `total_steps` updates.
-    """
-    start = options.pop(value)
-    return WarmUpPolynomialDecay(start, options.pop(f"end_{value}", start), options.pop(f"{prefix}warmup_steps", 0),
-                                 options.pop(f"{prefix}decay_steps", 0) or total_steps,
-                                 options.pop(f"{prefix}power", 1.0))
-
-
-def create_optimizer(name: str, network: nn.Cell, group: Mapping[str, Any], total_steps: int) -> Optimizer:
-    """Build the optimizer called `name` for the trainable weights of `network`.
-
-    `group` holds the configuration keys of that optimizer: those of the schedule (`create_schedule`) and the arguments
-    of its class. `layer_decay` is that of `layer_rates`.
-    """
-    if name != "Thor" and name not in OPTIMIZERS:
-        raise UserError(f"optimizer: unknown optimizer '{name}'; choose one of {', '.join([*OPTIMIZERS, 'Thor'])}")
-    options = dict(group)
-    schedule = create_schedule(options, total_steps)
-    if name == "Thor":
-        from src.training.thor import Thor  # which is made of what is above
-
-        return Thor(network, schedule, create_schedule(options, total_steps, "damping", "damping_"), **options)
-    return OPTIMIZERS[name](network.trainable_params(), schedule, **options)

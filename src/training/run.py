@@ -1,27 +1,178 @@
-"""The training loop: its step, start or go on, take a batch, run a step, tell the callbacks."""
+"""One run for all trainings: data, network, optimizer and reports, from a configuration to the last checkpoint."""
 
-import math
-import signal
 import sys
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
-from mindspore import Tensor, nn
-from mindspore.train import Callback as MindSporeCallback
-from mindspore.train import Model, RunContext
+import mindspore.train
+import yaml
+from mindspore import nn
 
-from src.checkpoint_files import Checkpoint, find_newest
-from src.dataset import BatchStream, create_dataset, user_errors_of
-from src.model_utils.communication import MeanOfGradients, any_rank, copy_from_first_rank, from_first_rank
+from src.bert_for_pre_training import initialize_parameters
+from src.bert_model import BertConfig
+from src.dataset import BatchStream, Limit
+from src.files import atomic_write, make_output_dir
+from src.model_utils.communication import MeanOfGradients
 from src.model_utils.config import Config
 from src.model_utils.device_adapter import DeviceInfo
-from src.training.callbacks import Callback, RunPlan, StepMeter, StepReport
-from src.training.checkpoint import load_checkpoint_path, restore_training
+from src.records.reader import Records
+from src.training.callbacks import (
+    Callback,
+    Checkpoints,
+    LogLines,
+    Periodic,
+    Place,
+    ProgressBar,
+    RunPlan,
+    StopOnDivergence,
+)
+from src.training.loop import train
+from src.training.metrics_file import LossPlot, MetricsFile, NoMetrics
 from src.training.optimizer import Optimizer
+from src.training.start import start_as_first_rank
 from src.training.train_step import LossScale, TrainStep
 
-Outputs = Sequence[Tensor]  # (loss, overflow, loss scale) of a step
+
+@dataclass(frozen=True)
+class Run:
+    """A run that is about to begin, as its evaluation sees it."""
+
+    device: DeviceInfo
+    step_cell: TrainStep
+    plan: RunPlan
+    steps_per_epoch: int
+    output_dir: Path
+    metrics: MetricsFile | NoMetrics
+    writes: bool  # whether this rank writes files
+
+
+class TrainingEvaluation(Periodic):
+    """Evaluates while training. All ranks compute; `Run.writes` says which one writes."""
+
+    place = Place.EVALUATE
+    score: str  # what the plot shows
+
+    def finish(self) -> dict[str, float]:
+        """Say at the end what came out; return the scores of the run."""
+        return {}
+
+
+class Job(ABC):
+    """What a training is of, for `run_training`.
+
+    Args:
+        config: the script's configuration.
+        bert_config: sizes of the encoder.
+    """
+
+    what: ClassVar[str]  # what the user waits for
+    output_option: ClassVar[str]  # names the directory of the checkpoints
+    prefix: str  # of their names
+    recipe_keys: ClassVar[Sequence[str]]  # what a resumed run must share with the one it continues
+    batch_size: int  # rows of one rank in one accumulated batch
+    shuffle: bool
+    length_grouping: str = "none"
+    limits: Mapping[str, Limit]  # bounds of the values in the records
+    sink_steps: int = 0  # see `train`
+    config_name: str = ""  # of the file beside the checkpoints that keeps the configuration
+
+    def __init__(self, config: Config, bert_config: BertConfig) -> None:
+        self.config = config
+        self.bert_config = bert_config
+
+    @abstractmethod
+    def records(self) -> Records:
+        """Open the records to train on."""
+
+    @abstractmethod
+    def total_steps(self, num_rows: int, samples_per_step: int) -> int:
+        """Optimizer steps of the whole training."""
+
+    @abstractmethod
+    def network(self) -> nn.Cell:
+        """A network that maps the columns of the records to the loss."""
+
+    @abstractmethod
+    def optimizer(self, network: nn.Cell, total_steps: int) -> Optimizer:
+        """The optimizer of its weights."""
+
+    @abstractmethod
+    def optimizer_options(self) -> tuple[str, Config]:
+        """Its name and its group of the configuration."""
+
+    @abstractmethod
+    def load(self, step_cell: TrainStep, output_dir: Path, recipe: Mapping[str, object]) -> int:
+        """Load what training starts from, and say what it was; return the optimizer steps that are done already."""
+
+    @abstractmethod
+    def evaluation(self, run: Run) -> TrainingEvaluation | None:
+        """What evaluates while training, if the user wants that."""
+
+    @abstractmethod
+    def save_steps(self, steps_per_epoch: int) -> int | None:
+        """Steps between checkpoints; None for no checkpoints at all."""
+
+
+def run_training(job: Job, device: DeviceInfo, callbacks: Sequence[mindspore.train.Callback] = ()) -> dict[str, float]:
+    """Train, with evaluations in between as configured; return the scores of the evaluation, if there was one.
+
+    Args:
+        job: what is trained.
+        device: where.
+        callbacks: further ones, ours or MindSpore's.
+
+    Raises:
+        UserError: something in the configuration, the records or the checkpoint does not fit.
+        KeyboardInterrupt: the user ended the run; the message says how it goes on.
+    """
+    config = job.config
+    writes = device.rank == 0  # the only place that asks: everything else is told
+    output_dir = make_output_dir(config[job.output_option] or ".", job.output_option)
+    records = job.records()
+    samples_per_step = job.batch_size * config.accumulation_steps * device.rank_size
+    total_steps = job.total_steps(records.num_rows, samples_per_step)
+    steps_per_epoch = -(-records.num_rows // samples_per_step)
+
+    step_cell = build_training_step(job, device, total_steps)
+    recipe = recipe_of(job, device, records.num_rows, samples_per_step)
+    start_step = start_as_first_rank(step_cell, device, lambda: job.load(step_cell, output_dir, recipe))
+    plan = RunPlan(start_step, total_steps, samples_per_step, records.num_rows)
+    metrics = MetricsFile(config.metrics_file or output_dir / "metrics.jsonl", plan) if writes else NoMetrics()
+    evaluation = job.evaluation(Run(device, step_cell, plan, steps_per_epoch, output_dir, metrics, writes))
+    if start_step >= total_steps or (evaluation and evaluation.wants_to_stop):
+        print(f"nothing left to do: {start_step} of {total_steps} steps are done", flush=True)
+        metrics.close()
+        return evaluation.finish() if evaluation else {}
+
+    stream = BatchStream(
+        records, job.batch_size, total_steps, start_step=start_step, seed=config.seed, shuffle=job.shuffle,
+        accumulation_steps=config.accumulation_steps, bucket_list=config.bucket_list,
+        length_grouping=job.length_grouping, rank=device.rank, rank_size=device.rank_size, limits=job.limits)
+    own: list[Callback] = [StopOnDivergence(output_dir, start_step, job.prefix), metrics]
+    if evaluation:
+        own.append(evaluation)
+    if writes:
+        if job.config_name:
+            _write_config(config, output_dir / job.config_name)
+        own += [*_shown(job, plan), *_saved(job, plan, step_cell, output_dir, steps_per_epoch, recipe),
+                LossPlot(metrics.path, config.plot_file or output_dir / "loss.png",
+                         evaluation.score if evaluation else "")]
+    try:
+        train(step_cell, stream, plan, [*own, *callbacks], job.sink_steps, device.rank_size)
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(f"{str(interrupt) or 'interrupted'}; with --resume true the same command goes on from "
+                                f"the newest checkpoint in {output_dir}") from None
+    return evaluation.finish() if evaluation else {}
+
+
+def build_training_step(job: Job, device: DeviceInfo, total_steps: int) -> TrainStep:
+    """The network with random weights, its optimizer, and the step that trains it."""
+    network = job.network()
+    initialize_parameters(network, job.bert_config.initializer_range, job.config.seed)
+    return configured_step(job.config, device, network, job.optimizer(network, total_steps))
 
 
 def configured_step(config: Config, device: DeviceInfo, network: nn.Cell, optimizer: Optimizer) -> TrainStep:
@@ -30,155 +181,47 @@ def configured_step(config: Config, device: DeviceInfo, network: nn.Cell, optimi
     return TrainStep(
         network, optimizer,
         loss_scale=LossScale(float(config.loss_scale_value), config.scale_factor, config.scale_window)
-        if config.enable_lossscale == "true" else None,
+        if config.enable_lossscale else None,
         accumulation_steps=config.accumulation_steps,
-        clip_norm=config.max_grad_norm if config.enable_global_norm == "true" else None,
+        clip_norm=config.max_grad_norm if config.enable_global_norm else None,
         grad_reducer=mean,
-        allreduce_post_accumulation=config.allreduce_post_accumulation == "true",
+        allreduce_post_accumulation=config.allreduce_post_accumulation,
         seed=config.seed,
         rank=device.rank,
         loss_reducer=mean)
 
 
-def starting_step(step_cell: nn.Cell, output_dir: Path, resume: bool, checkpoint_path: str,
-                  recipe: Mapping[str, object]) -> int:
-    """Load what the user asks for and say what it was; return the number of optimizer steps that are done already.
-
-    Args:
-        step_cell: the cell that a training's checkpoint restores; of a checkpoint without training state it takes the
-            weights, and its training starts at step 0.
-        output_dir: where the run's own checkpoints are.
-        resume: go on from the newest of them, if there is one; it wins over `checkpoint_path`.
-        checkpoint_path: file or directory to start from; "" for none.
-        recipe: what the run shares with the one it continues, for the same digits; differences are named.
-
-    Raises:
-        UserError: the checkpoint cannot be read or does not fit.
-    """
-    found = find_newest(output_dir) if resume else None
-    if found:
-        restore_training(step_cell, found)
-    elif checkpoint_path:
-        found = load_checkpoint_path(checkpoint_path, step_cell)
-    if not isinstance(found, Checkpoint):
-        if found:
-            print(found, flush=True)  # weights alone: what was loaded and what not
-        return 0
-    report_resumption(found, recipe)
-    return found.step
+def recipe_of(job: Job, device: DeviceInfo, num_rows: int, samples_per_step: int) -> dict[str, Any]:
+    """What a resumed run must share with the one it continues, for its losses to be the same digits."""
+    recipe = {key: _as_words(job.config[key]) for key in job.recipe_keys}
+    name, group = job.optimizer_options()
+    return recipe | {"num_rows": num_rows, "samples_per_step": samples_per_step, "ranks": device.rank_size,
+                     "bucket_list": list(job.config.bucket_list), name: group.to_dict()}
 
 
-def start_as_first_rank(step_cell: nn.Cell, device: DeviceInfo, load: Callable[[], int]) -> int:
-    """Let rank 0 `load` what training starts from, and give all ranks its weights, state and step.
-
-    So the ranks start alike by construction, and only the host of rank 0 needs the files.
-    """
-    start_step = from_first_rank(load() if device.rank == 0 else None, device.rank, device.rank_size)
-    parameters = [*step_cell.network.get_parameters(), *step_cell.state().values()]
-    copy_from_first_rank(parameters, device.rank, device.rank_size)
-    return start_step
+def _as_words(value: object) -> object:
+    """A switch as the configuration has it, in which checkpoints keep it."""
+    return str(value).lower() if isinstance(value, bool) else value
 
 
-def report_resumption(found: Checkpoint, recipe: Mapping[str, object]) -> None:
-    """Say which checkpoint a run goes on from, and in what its recipe differs from the run that saved it."""
-    print(f"resumed from {found.path} after step {found.step}", flush=True)
-    changed = [f"{key} {found.metadata.get(key)} -> {value}" for key, value in recipe.items()
-               if found.metadata.get(key) != value]
-    if changed:
-        print(f"continues differently from the run that saved it: {', '.join(changed)}", file=sys.stderr, flush=True)
+def _shown(job: Job, plan: RunPlan) -> list[Callback]:
+    """What the user sees while it runs."""
+    shown: list[Callback] = []
+    if sys.stderr.isatty():
+        shown.append(ProgressBar(plan, job.what))
+    if not (sys.stderr.isatty() and sys.stdout.isatty()):  # on one terminal the bar says it all
+        shown.append(LogLines(job.config.log_steps, plan.start_step))
+    return shown
 
 
-def train(step_cell: nn.Cell, stream: BatchStream, plan: RunPlan, callbacks: Sequence[Callback],
-          sink_steps: int = 0, rank_size: int = 1) -> None:
-    """Run every step that is left in the stream.
-
-    Args:
-        step_cell: takes a step's batch and returns (loss, overflow, loss scale); has an `optimizer`.
-        stream: yields one batch per optimizer step.
-        plan: the steps that the stream is for.
-        callbacks: told of every step, or of every `sink_steps`-th; closed at the end, whatever ended the run.
-        sink_steps: steps that the device takes from its queue before it returns to the host (Ascend and GPU only);
-            0 hands over every batch from the host.
-        rank_size: processes of the run; each of them calls this.
-
-    Raises:
-        UserError: a record does not fit the network, or a callback stopped the run.
-        KeyboardInterrupt: Ctrl-C or SIGTERM on any rank; the step in progress was finished first, by all of them.
-    """
-    meter = StepMeter(plan, step_cell.optimizer)
-    last: StepReport | None = None
-    interruption = _Interruption()
-
-    def tell(steps_of_run: int, outputs: Outputs) -> None:
-        nonlocal last
-        interruption.listen()
-        last = meter.report(plan.start_step + steps_of_run, outputs)
-        for callback in callbacks:
-            callback.on_step(last)
-        if any_rank(interruption.asked_for, rank_size):
-            for callback in callbacks:
-                callback.on_interrupt(last)
-            any_rank(False, rank_size)  # a rank that is gone must not end the run while another one saves
-            raise KeyboardInterrupt(f"interrupted after step {last.step} of {plan.total_steps}")
-
-    try:
-        for callback in callbacks:
-            callback.on_begin()
-        with interruption:
-            if sink_steps:
-                _run_from_device_queue(step_cell, stream, tell, sink_steps)
-            else:
-                for number, columns in enumerate(stream, start=1):
-                    tell(number, step_cell(*map(Tensor, columns)))
-                    if any(callback.wants_to_stop for callback in callbacks):
-                        break
-        for callback in callbacks:
-            if last is not None:
-                callback.on_end(last)
-        any_rank(False, rank_size)
-    finally:
-        for callback in callbacks:
-            callback.close()
+def _saved(job: Job, plan: RunPlan, step_cell: TrainStep, output_dir: Path, steps_per_epoch: int,
+           recipe: dict[str, Any]) -> list[Callback]:
+    every = job.save_steps(steps_per_epoch)
+    if every is None:
+        return []
+    return [Checkpoints(output_dir, step_cell, plan, every, job.config.save_checkpoint_num, recipe, job.prefix)]
 
 
-class _Interruption:
-    """Ctrl-C or SIGTERM while training: the first lets the step finish and ends the loop, the second acts at once."""
-
-    def __init__(self) -> None:
-        self.asked_for = False
-        in_main_thread = threading.current_thread() is threading.main_thread()
-        self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)
-                        if in_main_thread and signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL)}
-
-    def __enter__(self) -> "_Interruption":
-        self.listen()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def listen(self) -> None:
-        """Take the signals over, after each step anew: MindSpore turns Ctrl-C into SIGTERM whenever it runs a graph."""
-        for number in self._before:
-            signal.signal(number, self._note)
-
-    def _note(self, *_: object) -> None:
-        if self.asked_for:
-            raise KeyboardInterrupt
-        self.asked_for = True
-
-
-def _run_from_device_queue(step_cell: nn.Cell, stream: BatchStream, tell: Callable[[int, Outputs], None],
-                           sink_steps: int) -> None:
-    """Let MindSpore feed the device's queue; `sink_steps` is lowered to a divisor of the steps that are left."""
-    class Tell(MindSporeCallback):
-        def on_train_step_end(self, run_context: RunContext) -> None:
-            arguments = run_context.original_args()
-            tell(arguments.cur_step_num, arguments.net_outputs)
-
-    if len(stream):
-        sink_steps = math.gcd(len(stream), sink_steps)
-        with user_errors_of(stream):
-            Model(step_cell).train(len(stream) // sink_steps, create_dataset(stream), [Tell()],
-                                   dataset_sink_mode=True, sink_size=sink_steps)
+def _write_config(config: Config, path: Path) -> None:
+    with atomic_write(path) as temporary:
+        temporary.write_text(yaml.safe_dump(config.to_dict(), allow_unicode=True, sort_keys=False), encoding="utf-8")

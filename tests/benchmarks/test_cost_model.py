@@ -25,7 +25,7 @@ from benchmarks.cost_model import (
 from src.bert_for_pre_training import BertPreTraining
 from src.bert_model import BertConfig
 from src.model_utils.config import REPOSITORY, load_config
-from src.training.optimizer import create_optimizer
+from src.training.create_optimizer import create_optimizer
 
 TINY = BertConfig(seq_length=16, vocab_size=50, hidden_size=16, num_hidden_layers=3, num_attention_heads=2,
                   intermediate_size=40, max_position_embeddings=32, type_vocab_size=2)

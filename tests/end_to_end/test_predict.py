@@ -18,7 +18,8 @@ from src.assessment_method import softmax
 from src.bert_for_pre_training import BertNetworkWithLoss, initialize_parameters
 from src.bert_model import BertConfig
 from src.errors import UserError
-from src.inference.texts import batches_by_length, read_items
+from src.inference.texts import read_items
+from src.tasks.prediction import batches_by_length
 from src.weights import save_weights
 
 # The toy's class c has the words w(10 c + 10) to w(10 c + 17).

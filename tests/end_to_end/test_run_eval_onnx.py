@@ -16,7 +16,6 @@ import run_eval_onnx
 import run_ner
 import run_squad
 from src.bert_for_pre_training import initialize_parameters
-from src.bert_model import BertConfig
 from src.errors import UserError
 from src.tasks.registry import task_type
 from src.weights import save_weights
@@ -27,7 +26,7 @@ EVALUATE = {"do_train": "false", "load_pretrain_checkpoint_path": ""}
 def save_random_network(path, description, options):
     """Save a network whose answers are not all alike as a checkpoint."""
     config = run_eval_onnx.load_task_config("", ["--description", description, *options])
-    network = task_type(description)(config, BertConfig(**config.bert_net_cfg.to_dict())).evaluation_network()
+    network = task_type(description).from_config(config).inference_network()
     initialize_parameters(network, 1.0, seed=2)
     save_weights(network, path)
 

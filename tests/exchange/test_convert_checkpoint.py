@@ -24,7 +24,8 @@ from src.exchange.activations import activation_for, activation_from
 from src.exchange.huggingface import read_safetensors
 from src.finetune_eval_model import BertCLSModel, BertNERModel, BertSquadModel
 from src.layers import get_activation
-from src.model_utils.config import load_config, load_task_config
+from src.model_utils.config import load_config
+from src.tasks.registry import load_task_config
 from src.tools.convert_checkpoint import main
 from src.weights import load_weights, read_weights
 

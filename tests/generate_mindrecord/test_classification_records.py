@@ -6,15 +6,9 @@ import numpy as np
 import pytest
 
 from src.errors import UserError
-from src.generate_mindrecord.classification_records import (
-    Example,
-    ExampleColumns,
-    Labels,
-    encode_texts,
-    score_of,
-    to_examples,
-)
+from src.generate_mindrecord.classification_records import ExampleColumns, to_examples
 from src.records.text_rows import Row
+from src.tasks.classifier.text import LabelledText, Labels, encode_texts, score_of
 from src.tokenization import SPECIAL_TOKENS, FullTokenizer, Vocabulary
 
 WORDS = [f"w{index}" for index in range(20)]
@@ -74,7 +68,7 @@ def test_the_longer_of_a_pair_loses_tokens_first(tokenizer, S):
 # ---------------------------------------------------------------- labels
 
 def example(label):
-    return Example("text", None, label, "x.tsv, line 7")
+    return LabelledText("text", None, label, "x.tsv, line 7")
 
 
 def test_collected_labels_are_sorted():
@@ -131,7 +125,7 @@ def examples(fields, pair=None, **kwargs):
 
 
 def test_examples():
-    assert examples([{"text": " a ", "label": " b ", "more": 1}]) == [Example(" a ", None, "b", "x, line 1")]
+    assert examples([{"text": " a ", "label": " b ", "more": 1}]) == [LabelledText(" a ", None, "b", "x, line 1")]
     made = examples([{"text": "a", "second": "b", "label": label} for label in (3, 2.5, True)], "second")
     assert [(item.pair, item.label) for item in made] == [("b", "3"), ("b", "2.5"), ("b", "true")]
 

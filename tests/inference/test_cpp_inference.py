@@ -29,11 +29,9 @@ import run_classifier
 import run_ner
 import run_squad
 from src.bert_for_pre_training import initialize_parameters
-from src.bert_model import BertConfig
 from src.errors import UserError
 from src.files import make_output_dir
-from src.model_utils.config import load_task_config
-from src.tasks.registry import task_type
+from src.tasks.registry import load_task_config, task_type
 from src.weights import save_weights
 
 SOURCES = REPOSITORY / "ascend310_infer"
@@ -125,7 +123,7 @@ def exported(tmp_path_factory):
             description, _, options_of = TASKS[name]
             options = options_of(folder)
             config = load_task_config("", ["--description", description, *options])
-            network = task_type(description)(config, BertConfig(**config.bert_net_cfg.to_dict())).evaluation_network()
+            network = task_type(description).from_config(config).inference_network()
             initialize_parameters(network, 0.6, seed=3)
             save_weights(network, folder / "a.ckpt")
             export.main(["--description", description, *options, "--export_ckpt_file", str(folder / "a.ckpt"),

@@ -14,7 +14,7 @@ from src.bert_for_pre_training import BertNetworkWithLoss, initialize_parameters
 from src.errors import UserError
 from src.inference.export import model_path
 from src.model_utils.config import load_config
-from src.tasks.pretraining.task import bert_config_of
+from src.tasks.pretraining.task import PretrainTask
 from src.weights import save_weights
 
 COLUMNS = ("input_ids", "input_mask", "segment_ids", "masked_lm_positions")
@@ -25,7 +25,8 @@ def pretrained(tmp_path_factory):
     """(checkpoint, the command line to export it, the network with its heads)."""
     path = tmp_path_factory.mktemp("pretrained") / "a.ckpt"
     options = tiny_options()
-    network = BertNetworkWithLoss(bert_config_of(load_config("", "pretrain_config.yaml", options), "CPU"), False)
+    config = load_config("", "pretrain_config.yaml", options)
+    network = BertNetworkWithLoss(PretrainTask.encoder_config(config, "CPU"), False)
     initialize_parameters(network, 0.5, seed=0)
     save_weights(network, path)
     command = ["--description", "run_pretrain", *options, "--max_predictions_per_seq", str(PREDICTIONS),

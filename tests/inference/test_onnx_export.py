@@ -10,7 +10,11 @@ from src.bert_for_finetune import BertNERTagger
 from src.bert_for_pre_training import BertPreTraining, truncated_normal
 from src.bert_model import BertConfig
 from src.finetune_eval_model import BertCLSModel, BertSquadModel
-from src.inference.onnx_export import classifier_head, ner_head, pretraining_head, squad_head, write_onnx
+from src.inference.onnx_export import write_onnx
+from src.tasks.classifier.onnx_head import classifier_head
+from src.tasks.ner.onnx_head import ner_head
+from src.tasks.pretraining.onnx_head import pretraining_head
+from src.tasks.squad.onnx_head import squad_head
 
 SIZES = {"vocab_size": 30, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
          "intermediate_size": 32, "max_position_embeddings": 40, "type_vocab_size": 2}

@@ -220,11 +220,10 @@ def test_class_weights_balanced(toy_task):
     """Balanced weights make rare classes count as much as frequent ones."""
     from src.model_utils.config import load_config
     from src.tasks.classifier.task import ClassifierTask
-    from src.tasks.finetuning import finetune_bert_config
 
     config = load_config("", "task_classifier_config.yaml",
                          tiny_options(toy_task, toy_task, class_weights="balanced"))
-    network = ClassifierTask(config, finetune_bert_config(config, "CPU")).training_network()
+    network = ClassifierTask.from_config(config, "CPU").training_network()
     counts = np.bincount(toy_rows(TRAIN)["label_ids"][:, 0], minlength=CLASSES)
     weights = network.loss.class_weights.asnumpy()
     np.testing.assert_allclose(weights * counts, np.full(CLASSES, TRAIN / CLASSES), rtol=1e-5)

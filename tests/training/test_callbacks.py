@@ -15,13 +15,13 @@ from src.errors import UserError
 from src.training import callbacks
 from src.training.callbacks import (
     Checkpoints,
+    LogLines,
     Periodic,
     ProgressBar,
     RunPlan,
     StepMeter,
     StopOnDivergence,
     format_duration,
-    print_log_line,
 )
 from src.training.optimizer import WarmUpPolynomialDecay
 
@@ -104,7 +104,7 @@ def test_log_lines_are_written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     events = []
     stream = SimpleNamespace(write=lambda text: events.append(text), flush=lambda: events.append("flushed"))
     monkeypatch.setattr(callbacks.sys, "stdout", stream)
-    print_log_line(REPORT)
+    LogLines(every=3).on_step(REPORT)
     assert events == [REPORT.log_line(), "\n", "flushed"]
 
 
@@ -112,7 +112,12 @@ def test_log_lines_are_written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def acted_at(steps: list[int], every: int, start_step: int = 0) -> list[int]:
     done = []
-    periodic = Periodic(lambda report: done.append(report.step), every, start_step)
+
+    class Noting(Periodic):
+        def act(self, report):
+            done.append(report.step)
+
+    periodic = Noting(every, start_step)
     for step in steps:
         periodic.on_step(at(step))
     periodic.on_end(at(steps[-1]))

@@ -256,7 +256,8 @@ def test_leftovers_of_a_killed_save_are_removed_by_the_next(tmp_path):
 
 SAVE_FOREVER = """
 import sys
-from tests.test_checkpoint import save
+sys.path.insert(0, "tests")
+from training.test_checkpoint import save
 step = int(sys.argv[2])
 print("ready", flush=True)
 while True:

@@ -16,7 +16,7 @@ from src.bert_model import BertConfig
 from src.errors import UserError
 from src.layers import Dense
 from src.model_utils.config import load_config
-from src.training.optimizer import create_optimizer
+from src.training.create_optimizer import create_optimizer
 from src.training.thor import InverseOfBlocks, block_width
 from src.training.train_step import LossScale, TrainStep
 

@@ -8,7 +8,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from src.dropout import Dropout
 from src.errors import UserError
 from src.layers import Dense, LayerNorm
-from src.training.optimizer import create_optimizer
+from src.training.create_optimizer import create_optimizer
 from src.training.train_step import LossScale, TrainStep
 
 

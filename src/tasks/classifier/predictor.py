@@ -1,54 +1,62 @@
 """Classes, or values, of new texts."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
-from mindspore import Tensor
 
-from src.errors import UserError
-from src.generate_mindrecord.classification_records import encode_texts
-from src.inference.model import open_model
-from src.inference.texts import batches_by_length
-from src.model_utils.config import Config
-from src.tasks.base import finetune_tokenizer
-from src.tasks.classifier.task import ClassifierWithPrefix, describe, read_labels
-from src.tasks.finetuning import finetune_bert_config
+from src.assessment_method import softmax
+from src.tasks.classifier.text import encode_texts
+from src.tasks.prediction import InferenceModel, texts_of
+from src.tokenization import Tokenizer
 
 
 class ClassifierPredictor:
-    """Predict label and probability, or for `num_class` 1 the value, of texts and pairs of texts.
+    """Predict label and probability, or for regression the value, of texts and pairs of texts.
 
     An item is {"text": …} or {"text": …, "text_pair": …}; "sentence" stands for "text" as well.
+
+    Args:
+        tokenizer: the one that the records were made with.
+        labels: names of the classes, or None.
+        seq_length: tokens of a text at most.
+        batch_size: texts at once.
+        model: maps ids, mask and segments to logits [B,C], for regression [B,1].
     """
 
     fields = ("text", "text_pair")
 
-    def __init__(self, config: Config, model: Path | None = None) -> None:
-        """Load the network of `load_finetune_checkpoint_path`, or `model`, the vocabulary and the classes' names."""
-        self.bert_config = finetune_bert_config(config, config.device_target)
-        self.tokenizer = finetune_tokenizer(config, self.bert_config)
-        self.labels = read_labels(config.label_file_path, config.num_class) if config.label_file_path else None
-        self.batch_size = config.eval_batch_size
-        self.num_class = config.num_class
-        self.model = open_model(config, self.bert_config, "classifier",
-                                lambda: ClassifierWithPrefix(self.bert_config, config.num_class), model)
+    def __init__(self, tokenizer: Tokenizer, labels: Sequence[str] | None, seq_length: int, batch_size: int,
+                 model: InferenceModel) -> None:
+        self.tokenizer = tokenizer
+        self.labels = labels
+        self.seq_length = seq_length
+        self.batch_size = batch_size
+        self.model = model
 
     def predict(self, items: Sequence[Mapping]) -> list[dict]:
         """One {"text", "label", "label_id", "probability"} or {"text", "value"} for each item, in order."""
         if not items:
             return []
-        texts = [_texts(item) for item in items]
-        columns = encode_texts(self.tokenizer, texts, self.bert_config.seq_length).columns  # [n,S]
-        logits = np.empty((len(items), self.num_class), np.float32)
-        batch_size = self.model.batch_size or min(self.batch_size, len(items))
-        for inputs, numbers in batches_by_length(columns, batch_size, self.model.length):
-            logits[numbers] = self.model.network(*map(Tensor, inputs)).asnumpy()[:len(numbers)]
-        return [dict(item) | found for item, found in zip(items, describe(logits, self.labels), strict=True)]
+        columns = encode_texts(self.tokenizer, map(_text_and_pair, items), self.seq_length).columns  # [n,S]
+        parts = list(self.model.compute(columns, self.batch_size))
+        logits = np.concatenate([outputs[0] for outputs, _ in parts])  # [n,C] by length
+        order = np.concatenate([numbers for _, numbers in parts])
+        described = describe(logits[np.argsort(order)], self.labels)
+        return [dict(item) | found for item, found in zip(items, described, strict=True)]
 
 
-def _texts(item: Mapping) -> tuple[str, str | None]:
-    text, pair = item.get("text", item.get("sentence")), item.get("text_pair")
-    if not isinstance(text, str) or not (pair is None or isinstance(pair, str)):
-        raise UserError(f"found {str(dict(item))[:60]}, expected an object with \"text\" and, for pairs, \"text_pair\"")
-    return text, pair
+def _text_and_pair(item: Mapping) -> tuple[str, str | None]:
+    first = "text" if "text" in item else "sentence"
+    keys = (first,) if item.get("text_pair") is None else (first, "text_pair")
+    text, *pair = texts_of(item, keys, '"text" and, for pairs, "text_pair"')
+    return text, pair[0] if pair else None
+
+
+def describe(logits: np.ndarray, labels: Sequence[str] | None) -> list[dict]:
+    """Predictions for people and programs: logits [n,C] to label, its id and its probability; [n,1] to a value."""
+    if logits.shape[1] == 1:
+        return [{"value": round(float(value), 6)} for value in logits[:, 0]]
+    probabilities = softmax(logits.astype(np.float64))
+    best = probabilities.argmax(axis=1)
+    return [{"label": labels[index] if labels else int(index), "label_id": int(index),
+             "probability": round(float(row[index]), 6)} for index, row in zip(best, probabilities, strict=True)]

@@ -1,46 +1,45 @@
 """Sentence classification and regression as a fine-tuning task."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mindspore import Tensor, nn
 from tqdm import tqdm
 
-from src.assessment_method import (
-    CLASSIFICATION_SCORES,
-    REGRESSION_SCORES,
-    classification_scores,
-    regression_scores,
-    softmax,
-)
+from src.assessment_method import CLASSIFICATION_SCORES, REGRESSION_SCORES, classification_scores, regression_scores
 from src.bert_for_finetune import BertCLS
 from src.bert_model import BertConfig
 from src.dataset import EvaluationBatches, Limit
 from src.errors import UserError
 from src.files import write_json_lines
-from src.finetune_eval_model import BertCLSModel
-from src.generate_mindrecord.classification_records import Labels
+from src.finetune_eval_model import BertCLSModel, WithPrefix
 from src.model_utils.config import Config
+from src.onnx_graph import Head
 from src.records.reader import Records
-from src.tasks.base import Evaluation, FinetuneTask
+from src.tasks.base import ExchangeHead
+from src.tasks.classifier.onnx_head import classifier_head
+from src.tasks.classifier.predictor import ClassifierPredictor, describe
+from src.tasks.classifier.text import Labels
+from src.tasks.finetune_task import Evaluation, FinetuneTask, finetune_tokenizer, token_limits
+from src.tasks.prediction import InferenceModel, Predictor
 
 
 class ClassifierTask(FinetuneTask):
     """Classes of sentences or pairs of sentences; with `num_class` 1 a value (regression)."""
 
     name = "classifier"
+    description = "run_classifier"
+    config_file = "task_classifier_config.yaml"
+    # run_classifier.py of Google's BERT names its head outside of any scope.
+    exchange_head = ExchangeHead((("output", "CH", "bert.dense_1", "classifier", ""),), "ForSequenceClassification",
+                                 has_classes=True)
 
     def __init__(self, config: Config, bert_config: BertConfig) -> None:
         super().__init__(config, bert_config)
         self.is_regression = config.num_class == 1
         self.method = config.assessment_method.lower()
-        fitting = REGRESSION_SCORES if self.is_regression else CLASSIFICATION_SCORES
-        if self.method not in fitting:
-            kind = "regression (num_class 1)" if self.is_regression else f"num_class {config.num_class}"
-            raise UserError(f"assessment_method: {config.assessment_method} does not fit {kind}; "
-                            f"choose one of {', '.join(fitting)}")
-        self.best_metric = fitting[self.method]
         self.labels = read_labels(config.label_file_path, config.num_class) if config.label_file_path else None
         integers = dict.fromkeys(("input_ids", "input_mask", "segment_ids"), "int32")
         self.train_columns = self.eval_columns = integers | {"label_ids": "float32" if self.is_regression else "int32"}
@@ -48,14 +47,50 @@ class ClassifierTask(FinetuneTask):
         if not self.is_regression:
             self.limits["label_ids"] = Limit(config.num_class, f"num_class is {config.num_class}")
 
+    @property
+    def fitting_scores(self) -> dict[str, str]:
+        """The methods of assessment that make sense, with the keys of their scores in the results."""
+        return REGRESSION_SCORES if self.is_regression else CLASSIFICATION_SCORES
+
+    @property
+    def best_metric(self) -> str:
+        """The score of the chosen method."""
+        return self.fitting_scores[self.method]
+
+    def check(self) -> None:
+        """Refuse a method that does not fit the number of classes."""
+        if self.method not in self.fitting_scores:
+            kind = "regression (num_class 1)" if self.is_regression else f"num_class {self.num_class}"
+            raise UserError(f"assessment_method: {self.config.assessment_method} does not fit {kind}; "
+                            f"choose one of {', '.join(self.fitting_scores)}")
+
+    @property
+    def num_class(self) -> int:
+        """Number of classes; 1 for regression."""
+        return self.config.num_class
+
+    @property
+    def class_names(self) -> list[str] | None:
+        """Their names, if a label file gives them."""
+        return self.labels
+
     def training_network(self) -> nn.Cell:
         """The network with its loss."""
         weights = None if self.is_regression else self._class_weights()
         return BertCLS(self.bert_config, True, self.config.num_class, self.bert_config.hidden_dropout_prob, weights)
 
-    def evaluation_network(self) -> nn.Cell:
+    def inference_network(self) -> nn.Cell:
         """The network that gives logits."""
-        return ClassifierWithPrefix(self.bert_config, self.config.num_class)
+        return WithPrefix(BertCLSModel(self.bert_config, False, self.num_class))
+
+    def head(self) -> Head:
+        """Logits of the pooled first token."""
+        return classifier_head(self.num_class)
+
+    def predictor(self, open_model: Callable[[], InferenceModel]) -> Predictor:
+        """What predicts classes or values of new texts."""
+        return ClassifierPredictor(finetune_tokenizer(self.config, self.bert_config), self.labels,
+                                   self.bert_config.seq_length, self.config.eval_batch_size, open_model())
 
     def evaluate(self, network: nn.Cell, batches: EvaluationBatches) -> Evaluation:
         """Score the network on every record; `predictions` are in the order of the file."""
@@ -91,6 +126,28 @@ class ClassifierTask(FinetuneTask):
         write_json_lines(path, ({"index": index, **item, "gold": right}
                                 for index, (item, right) in enumerate(zip(described, gold, strict=True))))
 
+    # ------------------------------------------------------------ exchange of checkpoints
+
+    @classmethod
+    def read_class_names(cls, label_file: str, num_class: int) -> list[str]:
+        """The lines of the label file."""
+        return read_labels(label_file, num_class)
+
+    @classmethod
+    def label_lines(cls, class_names: Sequence[str]) -> list[str]:
+        """The names, unless one is no line."""
+        if any("\n" in name or not name.strip() for name in class_names):
+            raise UserError("some names of classes are empty or take several lines: no label file")
+        return list(class_names)
+
+    @classmethod
+    def converted_configs(cls, checkpoint: str, num_class: int, words: Mapping[str, Any], sizes: Mapping[str, Any]
+                          ) -> dict[str, dict[str, Any]]:
+        """See `Task.converted_configs`."""
+        return super().converted_configs(checkpoint, num_class, {"num_class": num_class, **words}, sizes)
+
+    # ------------------------------------------------------------ training
+
     def _class_weights(self) -> list[float] | None:
         """Weights from the option: none, given, or "balanced" (inverse to how often a class occurs in training)."""
         option, num_class = self.config.class_weights, self.config.num_class
@@ -107,27 +164,6 @@ class ClassifierTask(FinetuneTask):
             raise UserError(f"class_weights: found '{option}', expected balanced or {num_class} numbers such as "
                             f"{','.join(['1.0'] * num_class)}")
         return weights
-
-
-class ClassifierWithPrefix(nn.Cell):
-    """The network that gives logits, with the parameter names of the one that is trained."""
-
-    def __init__(self, config: BertConfig, num_labels: int):
-        super().__init__()
-        self.bert = BertCLSModel(config, False, num_labels)
-
-    def construct(self, input_ids: Tensor, input_mask: Tensor, token_type_id: Tensor) -> Tensor:
-        """Map ids, mask and segments, int32 [B,S], to logits float32 [B,C]."""
-        return self.bert(input_ids, input_mask, token_type_id)
-
-
-def token_limits(bert_config: BertConfig) -> dict[str, Limit]:
-    """Bounds of the columns that every fine-tuning task has."""
-    return {
-        "input_ids": Limit(bert_config.vocab_size, f"vocab_size is {bert_config.vocab_size}"),
-        "input_mask": Limit(2, "a mask is 0 or 1"),
-        "segment_ids": Limit(bert_config.type_vocab_size, f"type_vocab_size is {bert_config.type_vocab_size}"),
-    }
 
 
 def label_column(records: Records) -> np.ndarray:
@@ -147,13 +183,3 @@ def read_labels(path: str | Path, num_class: int) -> list[str]:
         raise UserError(f"label_file_path: {path} names {len(labels)} classes, but num_class is {num_class}; "
                         f"set num_class to {len(labels)} or give another file")
     return labels
-
-
-def describe(logits: np.ndarray, labels: Sequence[str] | None) -> list[dict]:
-    """Predictions for people and programs: logits [n,C] to label, its id and its probability; [n,1] to a value."""
-    if logits.shape[1] == 1:
-        return [{"value": round(float(value), 6)} for value in logits[:, 0]]
-    probabilities = softmax(logits.astype(np.float64))
-    best = probabilities.argmax(axis=1)
-    return [{"label": labels[index] if labels else int(index), "label_id": int(index),
-             "probability": round(float(row[index]), 6)} for index, row in zip(best, probabilities, strict=True)]

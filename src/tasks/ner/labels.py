@@ -14,8 +14,10 @@ import numpy as np
 from src.errors import UserError
 from src.files import atomic_write
 
+LABEL_FILE = "label_file"  # what the generators write beside the records
 OUTSIDE = "O"
 PREFIXES = "SBME"
+CRF_STATES = ("<START>", "<STOP>")  # their ids follow those of the tags
 _OPENING, _CLOSING = "BS", "ES"
 _INSIDE = "IM"  # BIO and BIOES say I, this scheme and BMES say M
 
@@ -117,7 +119,7 @@ class LabelScheme:
 
     def num_labels(self, use_crf: bool) -> int:
         """Number of ids, K; a CRF adds the states <START> and <STOP>."""
-        return len(self.tags) + 2 * use_crf
+        return len(self.tags) + len(CRF_STATES) * use_crf
 
     def encode(self, spans: Iterable[Span], length: int) -> np.ndarray:
         """Ids int32 [length] of a sequence with these entities, which must not overlap and be of known types."""
@@ -145,7 +147,7 @@ def _types_of_json(text: str, path: str | Path, option: str) -> list[str]:
                         f"type a line, or an object of tags and ids") from error
     types = [tag[2:] for tag in tags if tag.startswith("S_")]
     ours = {tag: i for i, tag in enumerate(LabelScheme(types, f"label file {path}").tags)} if types else {}
-    states = dict(zip(("<START>", "<STOP>"), range(len(ours), len(ours) + 2), strict=True))
+    states = dict(zip(CRF_STATES, range(len(ours), len(ours) + 2), strict=True))
     if ids not in (ours, {**ours, **states}):
         raise UserError(f"{option}: the ids of {path} are not O = 0 followed by S_, B_, M_ and E_ of each type, which "
                         f"the records and the network use; give the types alone, one a line")

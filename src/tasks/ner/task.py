@@ -1,6 +1,6 @@
 """Named-entity recognition as a fine-tuning task."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -10,22 +10,24 @@ from tqdm import tqdm
 
 from src.bert_for_finetune import BertNER, BertNERTagger
 from src.bert_model import BertConfig
-from src.cluner_evaluation import SUBMISSION_NAME, benchmark_scores, write_submission
 from src.dataset import EvaluationBatches, Limit
 from src.errors import UserError
 from src.files import write_json_lines
 from src.model_utils.config import Config
+from src.onnx_graph import Head
 from src.records.reader import SEQUENCE_COLUMNS, Records
-from src.tasks.base import Evaluation, FinetuneTask, finetune_tokenizer
-from src.tasks.classifier.task import token_limits
+from src.tasks.base import ExchangeHead
+from src.tasks.finetune_task import Evaluation, FinetuneTask, finetune_tokenizer, token_limits
+from src.tasks.ner.clue import SUBMISSION_NAME, benchmark_scores, write_submission
 from src.tasks.ner.corpora import read_cluener
-from src.tasks.ner.labels import LabelScheme, Span
+from src.tasks.ner.labels import CRF_STATES, LABEL_FILE, OUTSIDE, LabelScheme, Span
+from src.tasks.ner.onnx_head import ner_head
+from src.tasks.ner.predictor import NerPredictor
 from src.tasks.ner.scores import entity_counts, entity_lines, entity_results, token_scores
 from src.tasks.ner.text import NerEncoder, SentenceTokenizer
 from src.tasks.ner.windows import SentenceWindows
+from src.tasks.prediction import InferenceModel, Predictor
 from src.tokenization import Vocabulary
-
-LABEL_FILE = "label_file"  # what the generators write beside the records
 
 
 class NerTask(FinetuneTask):
@@ -35,6 +37,10 @@ class NerTask(FinetuneTask):
     """
 
     name = "ner"
+    description = "run_ner"
+    config_file = "task_ner_config.yaml"
+    exchange_head = ExchangeHead((("output", "CH", "bert.dense_1", "classifier", ""),), "ForTokenClassification",
+                                 has_classes=True, uses_pooler=False)
     train_columns = dict.fromkeys((*SEQUENCE_COLUMNS, "label_ids"), "int32")
 
     def __init__(self, config: Config, bert_config: BertConfig) -> None:
@@ -53,14 +59,37 @@ class NerTask(FinetuneTask):
         """The file of the predictions where the user names none."""
         return SUBMISSION_NAME if self.is_benchmark else super().predictions_name
 
+    @property
+    def num_class(self) -> int:
+        """Number of tags, without the states of a CRF."""
+        return len(self.labels.tags)
+
+    @property
+    def class_names(self) -> list[str]:
+        """The tags by id."""
+        return list(self.labels.tags)
+
     def training_network(self) -> nn.Cell:
         """The network with its loss."""
-        return BertNER(self.bert_config, True, len(self.labels.tags), self.config.use_crf == "true",
-                       self.config.with_lstm == "true", self.bert_config.hidden_dropout_prob)
+        return BertNER(self.bert_config, True, self.num_class, self.config.use_crf, self.config.with_lstm,
+                       self.bert_config.hidden_dropout_prob)
 
-    def evaluation_network(self) -> nn.Cell:
+    def inference_network(self) -> nn.Cell:
         """The network that gives tags."""
-        return tagger(self.config, self.bert_config, self.labels)
+        return BertNERTagger(self.bert_config, self.num_class, self.config.use_crf, self.config.with_lstm)
+
+    def head(self) -> Head:
+        """Tags of the tokens."""
+        return ner_head(self.num_class, self.config.use_crf, self.config.with_lstm)
+
+    def predictor(self, open_model: Callable[[], InferenceModel]) -> Predictor:
+        """What finds the entities of new sentences."""
+        return NerPredictor(self._encoder(), self.labels, self.config.eval_batch_size, open_model())
+
+    def _encoder(self) -> NerEncoder:
+        """What makes records of sentences as when the training records were made."""
+        tokenizer = SentenceTokenizer(finetune_tokenizer(self.config, self.bert_config), self.config.text_unit)
+        return NerEncoder(tokenizer, self.labels, self.bert_config.seq_length)
 
     # ------------------------------------------------------------ records
 
@@ -84,7 +113,7 @@ class NerTask(FinetuneTask):
         if path.is_dir() or path.suffix != ".json":
             raise UserError(f"eval_data_file_path: clue_benchmark evaluates the sentences of a CLUENER file such as "
                             f"dev.json, and {path} is none; give that file, or choose another assessment_method")
-        encoder = NerEncoder(text_tokenizer(self.config, self.bert_config), self.labels, self.bert_config.seq_length)
+        encoder = self._encoder()
         sentences = list(read_cluener(path))
         if not sentences:
             raise UserError(f"eval_data_file_path: {path} holds no sentence")
@@ -149,8 +178,37 @@ class NerTask(FinetuneTask):
             lines = [f"{windows.files[0]} marks no entity: nothing to score, only to predict"]
         return Evaluation(results | entity_results(counts), lines, lambda path: write_submission(path, texts, found))
 
+    # ------------------------------------------------------------ exchange, the C++ program
 
-# ---------------------------------------------------------------- what prediction and export share
+    @classmethod
+    def read_class_names(cls, label_file: str, num_class: int) -> list[str]:
+        """The tags of the types in the label file, with the states of a CRF where there is room for them."""
+        tags = LabelScheme.from_file(label_file).tags
+        return [*tags, *(CRF_STATES if num_class == len(tags) + len(CRF_STATES) else ())]
+
+    @classmethod
+    def label_lines(cls, class_names: Sequence[str]) -> list[str]:
+        """The entity types whose tags these are, however the tags are spelt."""
+        types = [tag[2:] for tag in class_names[1::4]]
+        spelt = [tag if tag == OUTSIDE else {"I": "M"}.get(tag[0], tag[0]) + "_" + tag[2:] for tag in class_names]
+        try:
+            if spelt == LabelScheme(types).tags:
+                return types
+        except UserError:
+            pass
+        raise UserError(f"the tags {', '.join(class_names)} are not O followed by S, B, M and E of each type, which "
+                        f"run_ner.py and predict.py expect: no label file; the network's outputs are in this order")
+
+    @classmethod
+    def cpp_names(cls) -> dict[str, list[str]]:
+        """One name without and one with a CRF."""
+        return {cls.name: [], f"{cls.name}_crf": ["--use_crf=true"]}
+
+    @classmethod
+    def cpp_name(cls, config: Config) -> str:
+        """Which of them a configuration is of."""
+        return f"{cls.name}_crf" if config.use_crf else cls.name
+
 
 def read_label_scheme(config: Config) -> LabelScheme:
     """The entity types of `label_file_path`, or of `label2id_file_path`.
@@ -164,17 +222,3 @@ def read_label_scheme(config: Config) -> LabelScheme:
                         "names, so give one")
     option, path = next(iter(paths.items()), ("label_file_path", ""))
     return LabelScheme.from_file(path, option)
-
-
-def text_tokenizer(config: Config, bert_config: BertConfig) -> SentenceTokenizer:
-    """What cuts sentences into tokens as when the records were made.
-
-    Raises:
-        UserError: the vocabulary is missing or larger than the network's.
-    """
-    return SentenceTokenizer(finetune_tokenizer(config, bert_config), config.text_unit)
-
-
-def tagger(config: Config, bert_config: BertConfig, labels: LabelScheme) -> BertNERTagger:
-    """The network that gives tags, as the options describe it."""
-    return BertNERTagger(bert_config, len(labels.tags), config.use_crf == "true", config.with_lstm == "true")

@@ -87,7 +87,7 @@ class SentenceTokenizer:
 
 
 @dataclass
-class Losses:
+class SkippedEntities:
     """Entities that a tag sequence cannot hold as they are."""
 
     overlapping: int = 0  # with a longer one; left out
@@ -96,18 +96,18 @@ class Losses:
     cut: int = 0  # longer than a record
 
 
-def token_entities(sentence: Sentence, tokens: Tokens, losses: Losses) -> list[Span]:
+def token_entities(sentence: Sentence, tokens: Tokens, skipped: SkippedEntities) -> list[Span]:
     """Entities of a sentence as disjoint spans of its tokens, in order; of two that overlap the longer one stays."""
     kept: list[Span] = []
     for entity in sorted(sentence.entities, key=lambda e: (e.start - e.end, e.start)):
         span = tokens.to_tokens(entity)
         if span is None:
-            losses.without_token += 1
+            skipped.without_token += 1
         elif any(span.start < other.end and other.start < span.end for other in kept):
-            losses.overlapping += 1
+            skipped.overlapping += 1
         else:
             kept.append(span)
-            losses.changed += (tokens.starts[span.start], tokens.ends[span.end - 1]) != (entity.start, entity.end)
+            skipped.changed += (tokens.starts[span.start], tokens.ends[span.end - 1]) != (entity.start, entity.end)
     return sorted(kept)
 
 
@@ -147,7 +147,7 @@ class NerEncoder:
         seq_length: tokens in a record, with [CLS] and [SEP].
 
     Attributes:
-        losses: what could not be held.
+        skipped: what could not be held.
         num_cut: sentences that were too long for one record.
 
     Raises:
@@ -161,7 +161,7 @@ class NerEncoder:
         self.tokenizer = tokenizer
         self.labels = labels
         self.seq_length = seq_length
-        self.losses = Losses()
+        self.skipped = SkippedEntities()
         self.num_cut = 0
 
     def encode(self, sentence: Sentence) -> Iterator[tuple[Tokens, np.ndarray]]:
@@ -179,12 +179,12 @@ class NerEncoder:
                 raise UserError(f"{sentence.where}: an entity has the characters {entity.start} to {entity.end - 1} of "
                                 f"a text of {len(sentence.text)}; correct the data")
         tokens = self.tokenizer(sentence.text)
-        entities = token_entities(sentence, tokens, self.losses)
+        entities = token_entities(sentence, tokens, self.skipped)
         ids = self.labels.encode(entities, len(tokens))
         room = self.seq_length - NUM_SPECIAL
         self.num_cut += len(tokens) > room
         for begin, end in cut_sentence(sentence.text, tokens, entities, room):
-            self.losses.cut += any(entity.start < end < entity.end for entity in entities)
+            self.skipped.cut += any(entity.start < end < entity.end for entity in entities)
             yield tokens.part(begin, end), ids[begin:end]
 
     def records(self, parts: Sequence[tuple[Tokens, np.ndarray]]) -> dict[str, np.ndarray]:

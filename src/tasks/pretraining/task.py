@@ -1,49 +1,124 @@
-"""What pre-training and its evaluation share: sizes of the network, records, and the evaluation loop."""
+"""Pre-training as a task: its networks, its records, its scores, and how its result is used."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from mindspore import Tensor, nn
 from tqdm import tqdm
 
 from src.assessment_method import PretrainScore
-from src.bert_for_pre_training import BertPretrainEval
-from src.bert_model import BertConfig
+from src.bert_for_pre_training import BertNetworkWithLoss, BertPretrainEval, BertPreTraining
+from src.checkpoint_files import PREFIX
 from src.dataset import PRETRAIN_TYPES, EvaluationBatches, Limit, open_records, pretrain_limits
+from src.errors import UserError
 from src.model_utils.communication import gather
 from src.model_utils.config import Config, select_network
-from src.model_utils.device_adapter import DeviceInfo, resolve_compute_type
+from src.onnx_graph import Head
 from src.records.reader import Records
-from src.training.callbacks import StepReport
-from src.training.metrics_file import MetricsFile
+from src.tasks.base import ExchangeHead, Task
+from src.tasks.prediction import InferenceModel, Predictor
+from src.tasks.pretraining.onnx_head import pretraining_head
+from src.tasks.pretraining.predictor import MaskPredictor
+from src.tokenization import MASK, FullTokenizer
+from src.weights import LoadReport, load_weights
 
 
-def bert_config_of(config: Config, device_target: str) -> BertConfig:
-    """The sizes of the chosen network, computing in a type that suits the device."""
-    options, _ = select_network(config)
-    asked_for = config.was_given(f"{config.bert_network}_net_cfg.compute_type")
-    options["compute_type"] = resolve_compute_type(device_target, options["compute_type"], asked_for)
-    return BertConfig(**options)
+class PretrainTask(Task):
+    """Masked words and next sentences. `bert_network` chooses among the networks of its configuration."""
 
+    name = "pretrain"
+    description = "run_pretrain"
+    config_file = "pretrain_config.yaml"
+    weights_option = "load_checkpoint_path"
+    predicts_from_exported = False
+    exchange_head = ExchangeHead((
+        ("bias", "V", "bert.cls1", "cls.predictions", "cls/predictions"),
+        ("dense", "HH", "bert.cls1.dense", "cls.predictions.transform.dense", "cls/predictions/transform/dense"),
+        ("layernorm", "H", "bert.cls1.layernorm", "cls.predictions.transform.LayerNorm",
+         "cls/predictions/transform/LayerNorm"),
+        ("output", "2H", "bert.cls2.dense", "cls.seq_relationship", "cls/seq_relationship"),
+    ), "ForPreTraining")
 
-def open_pretrain_records(config: Config, bert_config: BertConfig, option: str) -> Records:
-    """Open the records that `option` ("data_dir" or "eval_data_dir") names, checked against the network's sizes."""
-    num_samples = {"data_dir": config.num_samples, "eval_data_dir": config.eval_samples}[option]
-    return open_records(config[option], config.dataset_format, PRETRAIN_TYPES, option=option,
-                        seq_length=bert_config.seq_length, num_samples=num_samples,
-                        schema_path=config.schema_dir or None)
+    @classmethod
+    def sizes_group(cls, config: Config) -> str:
+        """The group of the chosen network."""
+        return f"{config.bert_network}_net_cfg"
 
+    @classmethod
+    def checkpoint_prefix(cls) -> str:
+        """As the published checkpoints are called."""
+        return PREFIX
 
-def limits_of(bert_config: BertConfig) -> Mapping[str, Limit]:
-    """Bounds that every value of a record must keep, so that none reaches past a table of the network."""
-    return pretrain_limits(bert_config.vocab_size, bert_config.type_vocab_size, bert_config.seq_length)
+    @property
+    def batch_size(self) -> int:
+        """Rows of one rank in one batch."""
+        return select_network(self.config)[1]
 
+    @property
+    def limits(self) -> Mapping[str, Limit]:
+        """Bounds that every value of a record must keep, so that none reaches past a table of the network."""
+        sizes = self.bert_config
+        return pretrain_limits(sizes.vocab_size, sizes.type_vocab_size, sizes.seq_length)
 
-def evaluation_batches(config: Config, bert_config: BertConfig, device: DeviceInfo) -> EvaluationBatches:
-    """Every record of eval_data_dir on one of the ranks, in batches of the configured size."""
-    records = open_pretrain_records(config, bert_config, "eval_data_dir")
-    return EvaluationBatches(records, min(select_network(config)[1], records.num_rows), rank=device.rank,
-                             rank_size=device.rank_size, limits=limits_of(bert_config))
+    # ------------------------------------------------------------ networks and records
+
+    def training_network(self) -> nn.Cell:
+        """The network with its loss."""
+        return BertNetworkWithLoss(self.bert_config, is_training=True)
+
+    def evaluation_network(self) -> BertPretrainEval:
+        """The network that `evaluate` takes, with parameters of the same names."""
+        return BertPretrainEval(self.bert_config)
+
+    def inference_network(self) -> nn.Cell:
+        """The encoder with both heads."""
+        return BertPreTraining(self.bert_config, is_training=False)
+
+    def load(self, network: nn.Cell, path: str, option: str) -> LoadReport:
+        """Load every weight of a pre-trained network; of a directory the newest checkpoint."""
+        report = load_weights(network, path)
+        without_weights = [*report.missing, *report.wrong_shape]
+        if without_weights:
+            raise UserError(f"{option}: {report.path} has no fitting weights for {len(without_weights)} parameters of "
+                            f"the network, such as {without_weights[0]}; give a pre-training checkpoint of a network "
+                            f"of these sizes")
+        return report
+
+    def records(self, option: str) -> Records:
+        """Open the records that `option` ("data_dir" or "eval_data_dir") names, checked against the network's sizes."""
+        config = self.config
+        num_samples = {"data_dir": config.num_samples, "eval_data_dir": config.eval_samples}[option]
+        return open_records(config[option], config.dataset_format, PRETRAIN_TYPES, option=option,
+                            seq_length=self.bert_config.seq_length, num_samples=num_samples,
+                            schema_path=config.schema_dir or None)
+
+    def evaluation_batches(self, rank: int = 0, rank_size: int = 1) -> EvaluationBatches:
+        """Every record of eval_data_dir once, on one of `rank_size` ranks."""
+        records = self.records("eval_data_dir")
+        return EvaluationBatches(records, min(self.batch_size, records.num_rows), rank=rank, rank_size=rank_size,
+                                 limits=self.limits)
+
+    # ------------------------------------------------------------ using the result
+
+    def head(self) -> Head:
+        """Scores of masked words and of the second segment."""
+        return pretraining_head(self.bert_config)
+
+    def predictor(self, open_model: Callable[[], InferenceModel]) -> Predictor:
+        """What finds words for [MASK]."""
+        if not self.config.vocab_file_path:
+            raise UserError("vocab_file_path is not set; give the vocab.txt that the records were made with")
+        tokenizer = FullTokenizer(self.config.vocab_file_path, self.config.do_lower_case, never_split=[MASK])
+        return MaskPredictor(tokenizer, self.bert_config.seq_length, open_model())
+
+    @classmethod
+    def converted_configs(cls, checkpoint: str, num_class: int, words: Mapping[str, Any], sizes: Mapping[str, Any]
+                          ) -> dict[str, dict[str, Any]]:
+        """One for going on with pre-training, one for fine-tuning."""
+        return {"pretrain.yaml": {"bert_network": "base", "load_checkpoint_path": checkpoint, "eval_ckpt": checkpoint,
+                                  "base_net_cfg": sizes},
+                "finetune.yaml": {"load_pretrain_checkpoint_path": checkpoint, **words, "bert_net_cfg": sizes}}
 
 
 def evaluate(network: BertPretrainEval, batches: EvaluationBatches) -> PretrainScore:
@@ -61,25 +136,3 @@ def evaluate(network: BertPretrainEval, batches: EvaluationBatches) -> PretrainS
         for of_rank in gather([result[:len(rows)] for result in results], batches.rank_size):
             score.update(*of_rank)
     return score
-
-
-class TrainingEvaluation:
-    """Evaluate the weights of the moment on every record of eval_data_dir, while training."""
-
-    def __init__(self, config: Config, bert_config: BertConfig, device: DeviceInfo, step_cell: nn.Cell,
-                 metrics: MetricsFile | None) -> None:
-        """Scores go to standard output and into `metrics`, None on ranks that do not report."""
-        self.weights = {parameter.name: parameter for parameter in step_cell.network.get_parameters()}
-        self.metrics = metrics
-        self.network = BertPretrainEval(bert_config)
-        self.batches = evaluation_batches(config, bert_config, device)
-
-    def run(self, report: StepReport) -> None:
-        """Evaluate after the reported step."""
-        for parameter in self.network.get_parameters():
-            parameter.set_data(Tensor(self.weights[parameter.name].asnumpy()))
-        score = evaluate(self.network, self.batches)
-        if self.metrics:
-            tqdm.write("\n".join(score.lines()))  # clears a progress bar first
-            sys.stdout.flush()
-            self.metrics.write(report.step, **score.results())

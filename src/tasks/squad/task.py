@@ -1,7 +1,7 @@
 """Extractive question answering (SQuAD 1.1 and 2.0) as a fine-tuning task."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -14,11 +14,13 @@ from src.bert_model import BertConfig
 from src.dataset import EvaluationBatches, Limit
 from src.errors import UserError
 from src.files import atomic_write
-from src.finetune_eval_model import BertSquadModel
+from src.finetune_eval_model import BertSquadModel, WithPrefix
 from src.model_utils.config import Config
+from src.onnx_graph import Head
 from src.records.reader import SEQUENCE_COLUMNS, Records
-from src.tasks.base import Evaluation, FinetuneTask, finetune_tokenizer
-from src.tasks.classifier.task import token_limits
+from src.tasks.base import ExchangeHead
+from src.tasks.finetune_task import Evaluation, FinetuneTask, finetune_tokenizer, token_limits
+from src.tasks.prediction import InferenceModel, Predictor
 from src.tasks.squad.answers import (
     AnswerOptions,
     QuestionAnswers,
@@ -30,6 +32,8 @@ from src.tasks.squad.answers import (
 )
 from src.tasks.squad.examples import read_squad
 from src.tasks.squad.features import FeatureOptions, SquadFeatures, report_lines
+from src.tasks.squad.onnx_head import squad_head
+from src.tasks.squad.predictor import SquadPredictor
 from src.tokenization import FullTokenizer
 
 _MINIMUM = float(np.finfo(np.float32).min)
@@ -43,6 +47,10 @@ class SquadTask(FinetuneTask):
     """
 
     name = "squad"
+    description = "run_squad"
+    config_file = "task_squad_config.yaml"
+    exchange_head = ExchangeHead((("output", "2H", "bert.dense1", "qa_outputs", "cls/squad"),), "ForQuestionAnswering",
+                                 uses_pooler=False)
     best_metric = "f1"
     predictions_name = "predictions.json"
     eval_data_options = ("eval_json_path", "eval_data_file_path")
@@ -51,30 +59,43 @@ class SquadTask(FinetuneTask):
 
     def __init__(self, config: Config, bert_config: BertConfig) -> None:
         super().__init__(config, bert_config)
-        self.version_2 = config.version_2_with_negative == "true"
-        if self.version_2 and config.assessment_method == "CMRC":
-            raise UserError("assessment_method: CMRC knows no questions without an answer; choose SQuAD, or set "
-                            "version_2_with_negative to false")
+        self.version_2 = config.version_2_with_negative
         self.feature_options = FeatureOptions(bert_config.seq_length, config.doc_stride, config.max_query_length)
-        self.answer_options = answer_options(config)
+        self.answer_options = AnswerOptions(config.n_best_size, config.max_answer_length, self.version_2,
+                                            config.null_score_diff_threshold)
         length = bert_config.seq_length
         self.limits = token_limits(bert_config) | dict.fromkeys(
             ("start_positions", "end_positions"), Limit(length, f"seq_length is {length}"))
+
+    def check(self) -> None:
+        """Refuse a method that has no place for questions without an answer."""
+        if self.version_2 and self.config.assessment_method == "CMRC":
+            raise UserError("assessment_method: CMRC knows no questions without an answer; choose SQuAD, or set "
+                            "version_2_with_negative to false")
 
     def training_network(self) -> nn.Cell:
         """The network with its loss."""
         return BertSquad(self.bert_config, True)
 
-    def evaluation_network(self) -> nn.Cell:
+    def inference_network(self) -> nn.Cell:
         """The network that gives logits."""
-        return SquadWithPrefix(self.bert_config)
+        return WithPrefix(BertSquadModel(self.bert_config, False))
+
+    def head(self) -> Head:
+        """Scores of every token as start and as end of the answer."""
+        return squad_head()
+
+    def predictor(self, open_model: Callable[[], InferenceModel]) -> Predictor:
+        """What answers questions about new texts."""
+        return SquadPredictor(self.tokenizer, self.feature_options, self.answer_options, self.config.eval_batch_size,
+                              open_model())
 
     # ------------------------------------------------------------ records
 
     @cached_property
     def tokenizer(self) -> FullTokenizer:
         """The tokenizer of `vocab_file_path`."""
-        return squad_tokenizer(self.config, self.bert_config)
+        return finetune_tokenizer(self.config, self.bert_config, "of the pre-trained checkpoint")
 
     @cached_property
     def features(self) -> SquadFeatures:
@@ -153,36 +174,9 @@ class SquadTask(FinetuneTask):
         return Evaluation(results, lines, lambda path: write_predictions(path, by_id, self.version_2))
 
 
-class SquadWithPrefix(nn.Cell):
-    """The network that gives logits, with the parameter names of the one that is trained."""
-
-    def __init__(self, config: BertConfig):
-        super().__init__()
-        self.bert = BertSquadModel(config, False)
-
-    def construct(self, input_ids: Tensor, input_mask: Tensor, token_type_id: Tensor) -> tuple[Tensor, Tensor]:
-        """Map ids, mask and segments, int32 [B,S], to start logits and end logits, float32 [B,S]."""
-        return self.bert(input_ids, input_mask, token_type_id)
-
-
 def is_json(path: str) -> bool:
     """Whether an option names a SQuAD file rather than record files."""
     return Path(path).suffix.lower() == ".json"
-
-
-def answer_options(config: Config) -> AnswerOptions:
-    """How answers are chosen, as configured."""
-    return AnswerOptions(config.n_best_size, config.max_answer_length, config.version_2_with_negative == "true",
-                         config.null_score_diff_threshold)
-
-
-def squad_tokenizer(config: Config, bert_config: BertConfig) -> FullTokenizer:
-    """The tokenizer of `vocab_file_path`.
-
-    Raises:
-        UserError: the option is not set, or the vocabulary is larger than the network's.
-    """
-    return finetune_tokenizer(config, bert_config, "of the pre-trained checkpoint")
 
 
 def write_predictions(path: Path, answers: Mapping[str, QuestionAnswers], version_2: bool) -> None:

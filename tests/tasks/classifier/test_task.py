@@ -11,7 +11,9 @@ from src.assessment_method import classification_scores, regression_scores
 from src.bert_for_finetune import BertCLS
 from src.bert_model import BertConfig
 from src.errors import UserError
-from src.tasks.classifier.task import ClassifierWithPrefix, describe, read_labels
+from src.finetune_eval_model import BertCLSModel, WithPrefix
+from src.tasks.classifier.predictor import describe
+from src.tasks.classifier.task import read_labels
 from src.training.optimizer import AdamWeightDecay, WarmUpPolynomialDecay
 from src.training.train_step import TrainStep
 
@@ -52,7 +54,7 @@ def test_fifty_adamw_steps_equal_pytorch(name, class_weights):
         losses.append(float(step(*(Tensor(arrays[f"data/{column}"][rows]) for column in COLUMNS))[0].asnumpy()))
     np.testing.assert_allclose(losses, arrays["losses"], atol=1e-4)
 
-    trained = ClassifierWithPrefix(CONFIG, num_labels).set_train(False)
+    trained = WithPrefix(BertCLSModel(CONFIG, False, num_labels)).set_train(False)
     for parameter, source in zip(trained.get_parameters(), network.get_parameters(), strict=True):
         assert parameter.name == source.name
         parameter.set_data(Tensor(source.asnumpy()))
@@ -101,7 +103,7 @@ def test_labels_file(tmp_path):
 
 def test_padding_does_not_change_the_logits():
     arrays = load("classes")
-    network = ClassifierWithPrefix(CONFIG, 3).set_train(False)
+    network = WithPrefix(BertCLSModel(CONFIG, False, 3)).set_train(False)
     put(network, arrays)
     short = arrays["data/input_mask"].sum(axis=1) <= 8
     inputs = [arrays[f"data/{column}"][short] for column in COLUMNS[:3]]

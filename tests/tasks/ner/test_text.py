@@ -5,7 +5,7 @@ import pytest
 from src.errors import UserError
 from src.tasks.ner.corpora import CLUENER_TYPES, TaggedLines, read_cluener, read_msra
 from src.tasks.ner.labels import LabelScheme, Span
-from src.tasks.ner.text import Losses, NerEncoder, Sentence, SentenceTokenizer
+from src.tasks.ner.text import NerEncoder, Sentence, SentenceTokenizer, SkippedEntities
 from src.tokenization import SPECIAL_TOKENS, FullTokenizer, Vocabulary
 
 TYPES = LabelScheme(["LOC", "PER"])
@@ -49,7 +49,7 @@ def test_decoding_the_labels_gives_every_entity_of_nasty_sentences(tokenizer, se
         entities += len(sentence.entities)
         assert decoded(maker, sentence) == list(sentence.entities)
     assert entities > 500
-    assert maker.losses == Losses()
+    assert maker.skipped == SkippedEntities()
     assert (maker.num_cut > 0) == (seq_length == 38)
 
 
@@ -70,8 +70,8 @@ def test_decoding_the_labels_gives_every_entity_of_the_real_data(shared_data, re
         found = decoded(maker, sentence)
         assert set(found) <= set(sentence.entities)
         lost += len(sentence.entities) - len(found)
-    assert lost == left_out == maker.losses.overlapping
-    assert maker.losses.cut == maker.losses.changed == maker.losses.without_token == 0
+    assert lost == left_out == maker.skipped.overlapping
+    assert maker.skipped.cut == maker.skipped.changed == maker.skipped.without_token == 0
     assert maker.num_cut > 0 or not any(len(sentence.text) > seq_length for sentence in sentences)
 
 
@@ -101,10 +101,10 @@ def test_what_no_tag_sequence_can_hold_is_counted(tokenizer):
     assert decoded(maker, nested) == [Span(0, 4, "PER")]  # the longer one
     assert decoded(maker, Sentence("a \u3000b", (Span(1, 3, "PER"),))) == []
     assert decoded(maker, Sentence("a 北 b", (Span(1, 4, "PER"),))) == [Span(2, 3, "PER")]  # without the spaces
-    assert (maker.losses.overlapping, maker.losses.without_token, maker.losses.changed) == (1, 1, 1)
+    assert (maker.skipped.overlapping, maker.skipped.without_token, maker.skipped.changed) == (1, 1, 1)
     words = encoder(tokenizer, unit="word")
     assert decoded(words, Sentence("los a", (Span(1, 3, "LOC"),))) == [Span(0, 3, "LOC")]
-    assert words.losses.changed == 1
+    assert words.skipped.changed == 1
 
 
 def test_long_sentences_are_cut_after_punctuation_and_outside_entities(tokenizer):
@@ -121,7 +121,7 @@ def test_long_sentences_are_cut_after_punctuation_and_outside_entities(tokenizer
 def test_an_entity_longer_than_a_record_is_cut(tokenizer):
     maker = encoder(tokenizer, seq_length=5)
     assert decoded(maker, Sentence("北京人大", (Span(0, 4, "LOC"),))) == [Span(0, 3, "LOC"), Span(3, 4, "LOC")]
-    assert maker.losses.cut == 1
+    assert maker.skipped.cut == 1
 
 
 def test_records(tokenizer):

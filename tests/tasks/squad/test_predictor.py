@@ -12,8 +12,8 @@ import export
 import predict
 import run_squad
 from src.errors import UserError
-from src.model_utils.config import load_task_config
-from src.tasks.squad.predictor import SquadPredictor
+from src.inference.predictor import create_predictor
+from src.tasks.registry import load_task_config
 
 SHORT = "The ship is blue."
 LONG = "The cat has the dog. " * 40 + "The Car is  Brown." + " The ship has the tree." * 10
@@ -30,7 +30,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def predictor(model):
-    return SquadPredictor(load_task_config("x", model))
+    return create_predictor(load_task_config("x", model))
 
 
 def results(capsys):

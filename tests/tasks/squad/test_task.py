@@ -17,12 +17,12 @@ import run_squad
 from src.bert_for_finetune import BertSquad
 from src.bert_model import BertConfig
 from src.errors import UserError
+from src.finetune_eval_model import BertSquadModel, WithPrefix
 from src.generate_mindrecord.generate_squad_mindrecord import main as generate
 from src.model_utils.config import load_config
-from src.tasks.finetuning import finetune_bert_config
 from src.tasks.squad.answers import QuestionAnswers, score_squad_1
 from src.tasks.squad.examples import read_squad
-from src.tasks.squad.task import SquadTask, SquadWithPrefix
+from src.tasks.squad.task import SquadTask
 from src.training.metrics_file import read_metrics
 from src.training.optimizer import AdamWeightDecay, WarmUpPolynomialDecay
 from src.training.train_step import TrainStep
@@ -69,7 +69,7 @@ def test_fifty_adamw_steps_equal_pytorch(trained_with_pytorch):
 
 def test_padded_records_get_the_logits_of_pytorch_and_a_loss_without_padding(trained_with_pytorch):
     arrays, _, network = trained_with_pytorch
-    evaluation = SquadWithPrefix(CONFIG).set_train(False)
+    evaluation = WithPrefix(BertSquadModel(CONFIG, False)).set_train(False)
     for parameter, source in zip(evaluation.get_parameters(), network.get_parameters(), strict=True):
         assert parameter.name == source.name
         parameter.set_data(Tensor(source.asnumpy()))
@@ -116,7 +116,7 @@ def trained(files, tmp_path_factory):
 
 def make_task(files, **options):
     config = load_config("x", "task_squad_config.yaml", tiny_options(files, files / "unused", **options))
-    return SquadTask(config, finetune_bert_config(config, "CPU"))
+    return SquadTask.from_config(config, "CPU")
 
 
 def evaluate(files, output, **options):

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from src.cluner_evaluation import benchmark_scores, to_label, write_submission
+from src.tasks.ner.clue import benchmark_scores, to_label, write_submission
 from src.tasks.ner.labels import Span
 
 TEXT = "北京到南京再到北京"

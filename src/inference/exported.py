@@ -1,28 +1,16 @@
-"""What prediction computes with: a checkpoint, or a model that export.py wrote."""
+"""Models that export.py wrote, in the place of the networks that they were made from."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import mindspore as ms
 from mindspore import Tensor, nn
 
-from src.bert_model import BertConfig
 from src.errors import UserError
-from src.inference.export import check_classes
 from src.inference.onnx_inference import OnnxNetwork
-from src.model_utils.config import Config
-from src.tasks.finetuning import load_finetuned
-from src.tasks.registry import task_type
-
-
-class InferenceModel(NamedTuple):
-    """A network to call with input columns [B,S], and the sizes that it is bound to, None where it takes any."""
-
-    network: Callable[..., Tensor | tuple[Tensor, ...]]
-    batch_size: int | None = None
-    length: int | None = None
+from src.tasks.base import Task
+from src.tasks.prediction import InferenceModel
 
 
 class MindirNetwork:
@@ -63,35 +51,43 @@ class MindirNetwork:
         return self.graph(*columns)
 
 
-def open_model(config: Config, bert_config: BertConfig, name: str, network: Callable[[], nn.Cell],
-               model: Path | None) -> InferenceModel:
-    """What to predict with.
+def check_classes(task: Task, about: Mapping, path: Path) -> None:
+    """Make sure that a task has the classes of an exported model.
 
     Args:
-        config: of a fine-tuning task.
-        bert_config: sizes of its encoder.
-        name: of the task, begins the names of its checkpoints.
-        network: makes the network for a checkpoint.
-        model: a `.onnx` or `.mindir` file of export.py; None takes `load_finetune_checkpoint_path`.
+        about: what the export wrote about the model.
+        path: the model.
 
     Raises:
-        UserError: checkpoint or model are missing, damaged, or do not fit the configuration.
+        UserError: it has another number of classes, or other names for them.
     """
-    if model is None:
-        if not config.load_finetune_checkpoint_path:
-            raise UserError("load_finetune_checkpoint_path is not set; give the fine-tuned checkpoint or its "
-                            "directory, or an exported model with --model")
-        loaded = network().set_train(False)
-        load_finetuned(loaded, config.load_finetune_checkpoint_path, name)
-        return InferenceModel(loaded)
+    labels = task.class_names
+    if about["num_class"] != task.num_class:
+        raise UserError(f"{path} has {about['num_class']} classes, but the configuration has {task.num_class}; give "
+                        f"the num_class or label_file_path that the network was trained with")
+    if labels and about["labels"] and list(labels) != about["labels"]:
+        there, here = next(pair for pair in zip(about["labels"], labels, strict=True) if pair[0] != pair[1])
+        raise UserError(f"label_file_path: its labels are not those of {path}, such as {here!r} in place of {there!r}; "
+                        f"give the label file that the network was trained with")
+
+
+def open_exported(task: Task, model: Path) -> InferenceModel:
+    """A `.onnx` or `.mindir` file to predict with.
+
+    Raises:
+        UserError: it is missing, damaged, or does not fit the configuration.
+    """
+    if not task.predicts_from_exported:
+        raise UserError(f"--model: {task.description} predicts from a checkpoint; give --{task.weights_option}")
     if model.suffix not in (".onnx", ".mindir"):
         raise UserError(f"--model: {model} is neither .onnx nor .mindir; give a model that export.py wrote")
     is_onnx = model.suffix == ".onnx"
-    exported = (OnnxNetwork(model, config.description, config.device_target == "CPU") if is_onnx
-                else MindirNetwork(model, config.description))
-    check_classes(task_type(config.description)(config, bert_config), exported.about, model)
+    exported = (OnnxNetwork(model, task.description, task.config.device_target == "CPU") if is_onnx
+                else MindirNetwork(model, task.description))
+    check_classes(task, exported.about, model)
     batch_size, length = exported.about["input_shape"]
-    if not is_onnx and length != bert_config.seq_length:
-        raise UserError(f"--model: {model} has sequences of {length} tokens, but seq_length is "
-                        f"{bert_config.seq_length}; give the configuration that it was exported with")
+    seq_length = task.bert_config.seq_length
+    if not is_onnx and length != seq_length:
+        raise UserError(f"--model: {model} has sequences of {length} tokens, but seq_length is {seq_length}; give the "
+                        f"configuration that it was exported with")
     return InferenceModel(exported, batch_size, length)

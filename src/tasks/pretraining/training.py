@@ -1,0 +1,112 @@
+"""Pre-training as a training: from records to checkpoints, with evaluations in between."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from mindspore import Tensor, nn
+from tqdm import tqdm
+
+from src.checkpoint_files import Checkpoint
+from src.errors import UserError
+from src.model_utils.config import Config
+from src.model_utils.device_adapter import DeviceInfo
+from src.records.reader import Records
+from src.tasks.pretraining.task import PretrainTask, evaluate
+from src.training.callbacks import StepReport
+from src.training.checkpoint import load_checkpoint_path
+from src.training.create_optimizer import create_optimizer
+from src.training.optimizer import Optimizer
+from src.training.run import Job, Run, TrainingEvaluation
+from src.training.start import report_resumption, resume_newest
+from src.training.train_step import TrainStep
+
+
+class Pretraining(Job):
+    """What run_pretrain.py runs."""
+
+    what = "pre-training"
+    output_option = "save_checkpoint_path"
+    recipe_keys = ("seed", "do_shuffle", "accumulation_steps", "train_steps", "epoch_size")
+
+    def __init__(self, config: Config, device: DeviceInfo) -> None:
+        self.task = PretrainTask.from_config(config, device.target)
+        super().__init__(config, self.task.bert_config)
+        self.prefix = self.task.checkpoint_prefix()
+        self.batch_size = self.task.batch_size
+        self.shuffle = config.do_shuffle
+        self.limits = self.task.limits
+        self.sink_steps = config.data_sink_steps if config.enable_data_sink and device.target != "CPU" else 0
+
+    def records(self) -> Records:
+        """Those of data_dir."""
+        return self.task.records("data_dir")
+
+    def total_steps(self, num_rows: int, samples_per_step: int) -> int:
+        """As many as `train_steps` says, or else as fill `epoch_size` epochs."""
+        config = self.config
+        if config.train_steps > 0:
+            return config.train_steps
+        total_steps = config.epoch_size * num_rows // samples_per_step
+        if not total_steps:
+            raise UserError(f"{config.epoch_size} epochs of the {num_rows} records in {config.data_dir} do not fill "
+                            f"one step of {samples_per_step} samples; lower batch_size or raise epoch_size")
+        return total_steps
+
+    def network(self) -> nn.Cell:
+        """The network with its loss."""
+        return self.task.training_network()
+
+    def optimizer_options(self) -> tuple[str, Config]:
+        """The chosen one."""
+        return self.config.optimizer, self.config[self.config.optimizer]
+
+    def optimizer(self, network: nn.Cell, total_steps: int) -> Optimizer:
+        """The chosen one, as its group says."""
+        name, group = self.optimizer_options()
+        return create_optimizer(name, network, group, total_steps)
+
+    def load(self, step_cell: TrainStep, output_dir: Path, recipe: Mapping[str, object]) -> int:
+        """The newest checkpoint of the run if it is to resume, or else `load_checkpoint_path`.
+
+        Of a checkpoint of training everything is taken; of weights alone the training starts at step 0.
+        """
+        done = resume_newest(step_cell, output_dir, recipe) if self.config.resume else None
+        if done is not None or not self.config.load_checkpoint_path:
+            return done or 0
+        found = load_checkpoint_path(self.config.load_checkpoint_path, step_cell)
+        if isinstance(found, Checkpoint):
+            report_resumption(found, recipe)
+            return found.step
+        print(found, flush=True)
+        return 0
+
+    def evaluation(self, run: Run) -> TrainingEvaluation | None:
+        """With each checkpoint, if `train_with_eval` says so."""
+        return PretrainEvaluation(self.task, run) if self.config.train_with_eval else None
+
+    def save_steps(self, steps_per_epoch: int) -> int | None:
+        """As configured."""
+        return self.config.save_checkpoint_steps if self.config.enable_save_ckpt else None
+
+
+class PretrainEvaluation(TrainingEvaluation):
+    """Evaluate the weights of the moment on every record of eval_data_dir."""
+
+    score = "masked_lm_accuracy"
+
+    def __init__(self, task: PretrainTask, run: Run) -> None:
+        super().__init__(task.config.save_checkpoint_steps, run.plan.start_step)
+        self.weights = {parameter.name: parameter for parameter in run.step_cell.network.get_parameters()}
+        self.metrics = run.metrics
+        self.network = task.evaluation_network()
+        self.batches = task.evaluation_batches(run.device.rank, run.device.rank_size)
+
+    def act(self, report: StepReport) -> None:
+        """Evaluate after the reported step."""
+        for parameter in self.network.get_parameters():
+            parameter.set_data(Tensor(self.weights[parameter.name].asnumpy()))
+        score = evaluate(self.network, self.batches)
+        tqdm.write("\n".join(score.lines()))  # clears a progress bar first
+        sys.stdout.flush()
+        self.metrics.write(report.step, **score.results())
