@@ -97,10 +97,10 @@ def measure(options):
 
 def read_batches(options, grouping):
     """Return the first batches of a long training."""
-    from src.dataset import BatchStream, open_records
+    from src.dataset import BatchStream, Bucketing, open_records
 
     records = open_records(options.records, "mindrecord", dict.fromkeys(COLUMNS[options.task], "int32"))
-    stream = BatchStream(records, options.batch_size, RUN_LENGTH, seed=0, length_grouping=grouping)
+    stream = BatchStream(records, options.batch_size, RUN_LENGTH, seed=0, bucketing=Bucketing(length_grouping=grouping))
     return list(islice(stream, options.steps))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from src.bert_model import BertConfig, BertModel
-from src.layers import BiasAdd, Dense, LayerNorm
+from src.layers import Dense, LayerNorm, bias_add
 
 CHUNK = 1 << 18  # numbers drawn at a time: 1 MB stays in the cache
 
@@ -26,7 +26,7 @@ class GetMaskedLMOutput(nn.Cell):
         self.layernorm = LayerNorm(config.hidden_size)
         self.output_bias = Parameter(Tensor(np.zeros(config.vocab_size, np.float32)), name="output_bias")
         self.matmul = ops.MatMul(transpose_b=True)
-        self.bias_add = BiasAdd()
+        self.bias_add = bias_add()
 
     def construct(self, hidden: Tensor, embedding_table: Tensor, positions: Tensor) -> Tensor:
         """Map hidden [B,S,H], embedding_table [V,H] and positions int32 [B,P] to float32 logits [B*P,V]."""

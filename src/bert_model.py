@@ -298,11 +298,10 @@ class BertTransformer(nn.Cell):
             additive_mask = ops.tile(additive_mask, (1, self.num_heads, length, 1))  # [B,N,F,T]
         relative = self.relative_positions(length) if self.use_relative_positions else None
         x = embeddings.reshape((-1, embeddings.shape[-1]))  # [B*S,H]: two axes are the fastest for every product
-        # Starts at 0 and is no constant: for every constant the compiler would make another graph of the layer.
-        number = input_mask[:1, :1] * 0  # [1,1]
+        layer_index = first_layer_index(input_mask)  # [1,1]
         for layer in self.layers:
-            x = layer(x, additive_mask, relative, number)
-            number = number + 1
+            x = layer(x, additive_mask, relative, layer_index)
+            layer_index = layer_index + 1
         return x.reshape(embeddings.shape)
 
     def relative_positions(self, length: int) -> Tensor:
@@ -311,6 +310,12 @@ class BertTransformer(nn.Cell):
         positions = ops.arange(length)
         distances = ops.clamp(positions - positions.reshape((-1, 1)), -k, k) + k  # [F,T]
         return distances if self.fixed_table is None else ops.gather(self.fixed_table, distances, 0)
+
+
+def first_layer_index(input_mask: Tensor) -> Tensor:
+    """Return 0, int32 [1,1], that is no constant: for every constant the compiler would make another graph of a layer.
+    """
+    return input_mask[:1, :1] * 0
 
 
 class BertModel(nn.Cell):

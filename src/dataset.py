@@ -6,6 +6,7 @@ deals them out to the ranks, checks them, trims them to their bucket, and hands 
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import mindspore.dataset as ds
@@ -18,8 +19,8 @@ from src.records.reader import SEQUENCE_COLUMNS, Records, open_records
 from src.records.sample_order import SampleOrder, Step, rank_share
 from src.records.writer import pretrain_columns
 
-__all__ = ["PRETRAIN_TYPES", "BatchStream", "EvaluationBatch", "EvaluationBatches", "Limit", "create_dataset",
-           "open_records", "pretrain_limits", "user_errors_of"]
+__all__ = ["PRETRAIN_TYPES", "BatchStream", "Bucketing", "EvaluationBatch", "EvaluationBatches", "Limit",
+           "create_dataset", "open_records", "pretrain_limits", "user_errors_of"]
 
 _ROWS_READ_AT_ONCE = 1024  # at 1.5 KB a row (128 tokens) 2 MB of memory
 _STEPS_IN_A_SAMPLE = 2000  # enough to know how long the longest record of a step usually is
@@ -61,6 +62,48 @@ def _check(records: Records, rows: np.ndarray, batch: dict[str, np.ndarray], lim
                             f"number; make the file anew")
 
 
+@dataclass(frozen=True)
+class Bucketing:
+    """How a stream deals with sequences of different lengths.
+
+    Args:
+        bucket_list: ascending sequence lengths, the last one the length of the records. Then a step's rows are
+            of similar length and its sequence columns are cut to the bucket's length.
+        length_grouping: without a `bucket_list`: "trim" cuts each step's sequence columns to the shortest of some
+            lengths that holds its longest record, which changes no result; "group" chooses a `bucket_list` by itself;
+            "none" computes all padding.
+    """
+
+    bucket_list: Sequence[int] = ()
+    length_grouping: str = "none"
+
+    @property
+    def needs_lengths(self) -> bool:
+        """Whether the lengths of all records must be known, for which input_mask is read once."""
+        return bool(self.bucket_list) or self.length_grouping != "none"
+
+    def buckets(self, records: Records, lengths: np.ndarray | None, total_steps: int) -> Sequence[int]:
+        """The lengths by which records are grouped; none for records in any order.
+
+        Raises:
+            UserError: a bad `bucket_list`.
+        """
+        if self.bucket_list:
+            _check_bucket_list(self.bucket_list, records)
+        elif self.length_grouping == "group":
+            return choose_lengths(lengths, records.seq_length, total_steps)
+        return self.bucket_list
+
+    def trim_lengths(self, order: SampleOrder, records: Records, lengths: np.ndarray, total_steps: int
+                     ) -> Sequence[int]:
+        """The lengths to which steps of records in any order are cut; none where they are not cut."""
+        if self.bucket_list or self.length_grouping != "trim":
+            return ()
+        longest = [lengths[step.rows].max() for step in order.steps(0, min(total_steps, _STEPS_IN_A_SAMPLE))]
+        longest.append(lengths.max())  # any step may meet the longest record
+        return choose_lengths(np.array(longest), records.seq_length, total_steps)
+
+
 class BatchStream:
     """The batches of training steps `start_step` to `total_steps - 1`, one tuple of arrays a step.
 
@@ -78,12 +121,7 @@ class BatchStream:
         start_step: steps that were done before.
         shuffle: False takes the records in file order in every epoch.
         accumulation_steps: batches in a step.
-        bucket_list: ascending sequence lengths, the last one the length of the records. Then a step's rows are
-            of similar length and its sequence columns are cut to the bucket's length. Finding out the lengths takes
-            one pass over input_mask.
-        length_grouping: without a `bucket_list`: "trim" cuts each step's sequence columns to the shortest of some
-            lengths that holds its longest record, which changes no result; "group" chooses a `bucket_list` by itself;
-            "none" computes all padding.
+        bucketing: what becomes of sequences of different lengths.
         rank, rank_size: this process and the number of processes.
         limits: bounds that every value of a column is compared with.
 
@@ -92,9 +130,8 @@ class BatchStream:
     """
 
     def __init__(self, records: Records, batch_size: int, total_steps: int, *, seed: int, start_step: int = 0,
-                 shuffle: bool = True, accumulation_steps: int = 1, bucket_list: Sequence[int] = (),
-                 length_grouping: str = "none", rank: int = 0, rank_size: int = 1,
-                 limits: Mapping[str, Limit] | None = None) -> None:
+                 shuffle: bool = True, accumulation_steps: int = 1, bucketing: Bucketing | None = None, rank: int = 0,
+                 rank_size: int = 1, limits: Mapping[str, Limit] | None = None) -> None:
         self.records = records
         self.start_step = start_step
         self.total_steps = total_steps
@@ -104,21 +141,11 @@ class BatchStream:
         self._rank, self._rank_size = rank, rank_size
         self._limits = dict(limits or {})
         global_batch = accumulation_steps * batch_size * rank_size
-        lengths = None
-        if bucket_list:
-            _check_bucket_list(bucket_list, records)
-        if bucket_list or length_grouping != "none":
-            lengths = used_lengths(records)
-        if not bucket_list and length_grouping == "group":
-            bucket_list = choose_lengths(lengths, records.seq_length, total_steps)
-        self.order = SampleOrder(records.num_rows, global_batch, seed, shuffle, bucket_list, lengths)
-        self._trim_lengths = None
-        if not bucket_list and length_grouping == "trim":
-            self._row_lengths = lengths
-            a_sample = self.order.steps(0, min(total_steps, _STEPS_IN_A_SAMPLE))
-            longest = np.array([lengths[step.rows].max() for step in a_sample])
-            longest = np.append(longest, lengths.max())  # any step may meet the longest record
-            self._trim_lengths = choose_lengths(longest, records.seq_length, total_steps)
+        bucketing = bucketing or Bucketing()
+        self._row_lengths = used_lengths(records) if bucketing.needs_lengths else None
+        buckets = bucketing.buckets(records, self._row_lengths, total_steps)
+        self.order = SampleOrder(records.num_rows, global_batch, seed, shuffle, buckets, self._row_lengths)
+        self._trim_lengths = bucketing.trim_lengths(self.order, records, self._row_lengths, total_steps)
 
     def __len__(self) -> int:
         """Steps that are left."""
@@ -153,8 +180,8 @@ class BatchStream:
         for step in self.order.steps(self.start_step, self.total_steps):
             rows = rank_share(step.rows, self._accumulation_steps, self._rank, self._rank_size)
             # The same length on every rank, as it is that of the whole step's longest record.
-            bucket = step.bucket if self._trim_lengths is None else fitting_length(
-                int(self._row_lengths[step.rows].max()), self._trim_lengths)
+            bucket = fitting_length(int(self._row_lengths[step.rows].max()), self._trim_lengths) \
+                if self._trim_lengths else step.bucket
             group.append(Step(rows, bucket))
             count += len(rows)
             if count >= at_once:

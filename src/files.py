@@ -46,6 +46,14 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def open_to_others(paths: Iterable[Path]) -> None:
+    """Give files and directories the permissions that the user's umask leaves; some libraries take them away."""
+    umask = os.umask(0)
+    os.umask(umask)
+    for path in paths:
+        path.chmod((0o777 if path.is_dir() else 0o666) & ~umask)
+
+
 @contextmanager
 def atomic_files(directory: str | Path) -> Iterator[Path]:
     """Give a temporary directory inside `directory`; on success every file in it moves up, on any error none does.

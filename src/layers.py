@@ -34,6 +34,11 @@ class BiasAdd(nn.Cell):
         return dout, _column_sums(dout)
 
 
+def bias_add() -> nn.Cell | ops.BiasAdd:
+    """The form of the operator that is fast on the device."""
+    return BiasAdd() if on_cpu() else ops.BiasAdd()
+
+
 class Dense(nn.Cell):
     """x W^T + b over the last axis.
 
@@ -48,7 +53,7 @@ class Dense(nn.Cell):
         self.weight = Parameter(Tensor(np.zeros((out_channels, in_channels), np.float32)), name="weight")
         self.bias = Parameter(Tensor(np.zeros(out_channels, np.float32)), name="bias")
         self.matmul = ops.MatMul(transpose_b=True)
-        self.bias_add = BiasAdd() if on_cpu() else ops.BiasAdd()
+        self.bias_add = bias_add()
         self.activation = get_activation(activation) if activation else None
 
     def construct(self, x: Tensor) -> Tensor:

@@ -22,8 +22,9 @@ MAX_WORD_CHARACTERS = 100  # a longer word is one [UNK]; longest-match search wo
 MAX_CACHED_WORDS = 1 << 17  # some 30 MB; word frequencies are so skewed that refilling a cleared cache is cheap
 
 # The blocks that the BERT authors call Chinese: ideographs, not kana or hangul, whose words are separated otherwise.
-_CJK_BLOCKS = ((0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F), (0x2B740, 0x2B81F),
-               (0x2B820, 0x2CEAF), (0xF900, 0xFAFF), (0x2F800, 0x2FA1F))
+CJK_BLOCKS = ((0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F), (0x2B740, 0x2B81F),
+              (0x2B820, 0x2CEAF), (0xF900, 0xFAFF), (0x2F800, 0x2FA1F))
+CJK_CLASS = "".join(f"{chr(first)}-{chr(last)}" for first, last in CJK_BLOCKS)  # inside [] of a regular expression
 
 
 class Vocabulary:
@@ -343,7 +344,7 @@ class _CharacterTable(dict):
             return " "
         if c == "\ufffd" or category[0] == "C":  # control, format, private use, surrogate, unassigned
             return ""
-        if any(first <= ord(c) <= last for first, last in _CJK_BLOCKS):
+        if any(first <= ord(c) <= last for first, last in CJK_BLOCKS):
             return f" {c} "
         if _is_punctuation(c) and self._is_inert(c):
             return f" {c} "

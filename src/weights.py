@@ -13,7 +13,7 @@ import numpy as np
 
 from src.checkpoint_files import CKPT, PREFIX, newest_in
 from src.errors import UserError
-from src.files import atomic_write
+from src.files import atomic_write, open_to_others
 
 _ABOUT = ".about.json"  # beside weights alone
 # What other trainings leave in a .ckpt beside the weights.
@@ -82,15 +82,13 @@ def write_weights(values: Mapping[str, ms.Tensor | np.ndarray], path: str | Path
 
 
 def _write_values(values: Mapping[str, ms.Tensor | np.ndarray], path: Path, ending: str) -> None:
-    path.touch()
-    mode = path.stat().st_mode  # the libraries make files 0400 and 0600 whatever the umask
     written = path.with_name(path.name + ending)  # MindSpore adds the ending
     parameters = [{"name": name, "data": ms.Tensor(value) if isinstance(value, np.ndarray) else value}
                   for name, value in values.items()]
     try:
         with quiet_mindspore():
             ms.save_checkpoint(parameters, str(path), format=ending[1:])
-        written.chmod(mode)
+        open_to_others([written])
         written.replace(path)
     finally:
         written.unlink(missing_ok=True)

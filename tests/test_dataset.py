@@ -16,6 +16,7 @@ FORMATS = ("mindrecord", "tfrecord")
 SIZES = (20, 33)  # records of the two files
 N = sum(SIZES)
 BUCKETS = [8, 16, 32]
+TRIM, GROUP = (data.Bucketing(length_grouping=name) for name in ("trim", "group"))
 LIMITS = data.pretrain_limits(V, 2, S)
 
 
@@ -99,17 +100,17 @@ def test_steps_hold_the_rows_of_the_order(records):
 
 def test_both_formats_give_the_same_batches(directories):
     for buckets in ([], BUCKETS):
-        one, other = (list(data.BatchStream(open_format(directories, name), 6, 20, seed=1, bucket_list=buckets))
-                      for name in FORMATS)
+        one, other = (list(data.BatchStream(open_format(directories, name), 6, 20, seed=1,
+                                            bucketing=data.Bucketing(buckets))) for name in FORMATS)
         assert all(same(*pair) for pair in zip(one, other, strict=True))
 
 
 @pytest.mark.parametrize("buckets", [[], BUCKETS])
 def test_starting_later_gives_the_same_steps(mindrecords, buckets, monkeypatch):
     monkeypatch.setattr(data, "_ROWS_READ_AT_ONCE", 10)
-    steps = list(data.BatchStream(mindrecords, 5, 40, seed=2, bucket_list=buckets))
+    steps = list(data.BatchStream(mindrecords, 5, 40, seed=2, bucketing=data.Bucketing(buckets)))
     for start in (1, 9, 10, 11, 25, 39):
-        stream = data.BatchStream(mindrecords, 5, 40, seed=2, start_step=start, bucket_list=buckets)
+        stream = data.BatchStream(mindrecords, 5, 40, seed=2, start_step=start, bucketing=data.Bucketing(buckets))
         assert len(stream) == 40 - start
         assert all(same(*pair) for pair in zip(stream, steps[start:], strict=True))
         assert len(list(stream)) == 40 - start  # it can be iterated again
@@ -119,7 +120,8 @@ def test_starting_later_gives_the_same_steps(mindrecords, buckets, monkeypatch):
 @pytest.mark.parametrize("buckets", [[], BUCKETS])
 @pytest.mark.parametrize("accumulation_steps", [1, 3])
 def test_two_ranks_see_what_one_sees(mindrecords, accumulation_steps, buckets):
-    common = {"total_steps": 25, "seed": 4, "accumulation_steps": accumulation_steps, "bucket_list": buckets}
+    common = {"total_steps": 25, "seed": 4, "accumulation_steps": accumulation_steps,
+              "bucketing": data.Bucketing(buckets)}
     alone = data.BatchStream(mindrecords, 4, **common)
     first, second = (data.BatchStream(mindrecords, 2, **common, rank=rank, rank_size=2) for rank in range(2))
     for whole, *halves in zip(alone, first, second, strict=True):
@@ -149,7 +151,7 @@ def test_file_order_without_shuffling_and_first_rows_only(directories):
 
 
 def test_buckets_cut_padding_only(records):
-    stream = data.BatchStream(records, 3, 2 * N // 3, seed=3, bucket_list=BUCKETS, limits=LIMITS)
+    stream = data.BatchStream(records, 3, 2 * N // 3, seed=3, bucketing=data.Bucketing(BUCKETS), limits=LIMITS)
     widths, seen = [], []
     for batch in stream:
         ids, mask, segments, *rest = batch
@@ -181,7 +183,7 @@ def test_used_lengths(records):
     ([0, 32], "is not a list of ascending lengths"),
 ])
 def test_bucket_list_that_does_not_fit(mindrecords, buckets, words):
-    message = told(data.BatchStream, mindrecords, 4, 10, seed=0, bucket_list=buckets)
+    message = told(data.BatchStream, mindrecords, 4, 10, seed=0, bucketing=data.Bucketing(buckets))
     assert message.startswith("bucket_list: ")
     assert words.format(mindrecords.files[0]) in message
 
@@ -215,14 +217,14 @@ def test_position_beyond_the_mask_is_named_with_buckets(tmp_path):
         rows[name][:, 8:] = 0
     rows["masked_lm_positions"][3, 1] = 8
     records = data.open_records(write(tmp_path / "x", "mindrecord", [rows]), "mindrecord", data.PRETRAIN_TYPES)
-    message = told(list, data.BatchStream(records, 4, 5, seed=0, bucket_list=BUCKETS, limits=LIMITS))
+    message = told(list, data.BatchStream(records, 4, 5, seed=0, bucketing=data.Bucketing(BUCKETS), limits=LIMITS))
     assert "record 3: masked_lm_positions holds 8, expected 0 to 7 (input_mask ends before it)" in message
 
 
 # ---------------------------------------------------------------- through MindSpore's pipeline
 
 def test_dataset_yields_the_stream(mindrecords):
-    stream = data.BatchStream(mindrecords, 4, 30, seed=5, start_step=3, bucket_list=BUCKETS)
+    stream = data.BatchStream(mindrecords, 4, 30, seed=5, start_step=3, bucketing=data.Bucketing(BUCKETS))
     dataset = data.create_dataset(stream)
     assert dataset.get_dataset_size() == 27
     assert dataset.get_col_names() == list(COLUMNS)
@@ -235,13 +237,28 @@ def test_dataset_gives_the_user_error_back(mindrecords):
 
     def consume():
         with data.user_errors_of(stream):
-            for _ in data.create_dataset(stream).create_tuple_iterator(num_epochs=1):
+            for _ in data.create_dataset(stream, to_device_queue=True).create_tuple_iterator(num_epochs=1):
                 pass
 
     assert "(vocab_size is 10)" in told(consume)
     with pytest.raises(RuntimeError, match="something else"), \
             data.user_errors_of(data.BatchStream(mindrecords, 4, 30, seed=5)):
         raise RuntimeError("something else")
+
+
+def test_a_bad_batch_is_an_error_when_its_step_begins(mindrecords):
+    """The pipeline reads ahead of the training: the steps before are run, and the error is the user's alone."""
+    good = list(data.BatchStream(mindrecords, 4, 30, seed=5))
+    bound = max(int(batch[0].max()) for batch in good[:3]) + 1
+    number = next(n for n, batch in enumerate(good, 1) if batch[0].max() >= bound)
+    stream = data.BatchStream(mindrecords, 4, 30, seed=5, limits={"input_ids": data.Limit(bound, "as in the first")})
+    batches = list(data.create_dataset(stream).create_tuple_iterator(num_epochs=1, output_numpy=True))
+    assert len(batches) == 30
+    assert all(same(*pair) for pair in zip(batches[:number - 1], good, strict=False))
+    for step in range(1, number):
+        stream.check(step)
+    assert "as in the first" in told(stream.check, number)
+    assert "as in the first" in told(stream.check, 30)
 
 
 LEAVE_EARLY = """
@@ -268,7 +285,7 @@ SEQUENCES = ("input_ids", "input_mask", "segment_ids")
 def test_trimming_changes_nothing_but_the_padding(mindrecords, monkeypatch):
     monkeypatch.setattr("src.records.length_grouping.GRAPH_COST", 0)
     whole = data.BatchStream(mindrecords, 3, 60, seed=2)
-    trimmed = data.BatchStream(mindrecords, 3, 60, seed=2, length_grouping="trim", limits=LIMITS)
+    trimmed = data.BatchStream(mindrecords, 3, 60, seed=2, bucketing=TRIM, limits=LIMITS)
     widths = set()
     for full, cut in zip(whole, trimmed, strict=True):
         width = cut[0].shape[1]
@@ -282,14 +299,14 @@ def test_trimming_changes_nothing_but_the_padding(mindrecords, monkeypatch):
 
 def test_ranks_trim_to_the_same_length(mindrecords, monkeypatch):
     monkeypatch.setattr("src.records.length_grouping.GRAPH_COST", 0)
-    steps = [list(data.BatchStream(mindrecords, 2, 20, seed=2, length_grouping="trim", rank=rank, rank_size=2))
+    steps = [list(data.BatchStream(mindrecords, 2, 20, seed=2, bucketing=TRIM, rank=rank, rank_size=2))
              for rank in range(2)]
     assert all(one[0].shape == other[0].shape for one, other in zip(*steps, strict=True))
 
 
 def test_grouping_by_itself_takes_every_record_once_an_epoch(mindrecords, monkeypatch):
     monkeypatch.setattr("src.records.length_grouping.GRAPH_COST", 0)
-    steps = list(data.BatchStream(mindrecords, 1, N, seed=2, length_grouping="group", limits=LIMITS))
+    steps = list(data.BatchStream(mindrecords, 1, N, seed=2, bucketing=GROUP, limits=LIMITS))
     assert sorted(int(numbers_of(batch)[0]) for batch in steps) == list(range(N))
     assert len({batch[0].shape for batch in steps}) > 1
 

@@ -26,6 +26,7 @@ from src.exchange.model import (
     unused_parameters,
 )
 from src.exchange.names import ENCODER, head_modules, heads, parameter_names, tasks_with_head_in
+from src.files import open_to_others
 
 WEIGHTS, INDEX, PICKLE, CONFIG = "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "config.json"
 ORIGIN = "expected a directory that save_pretrained of transformers wrote"
@@ -258,7 +259,7 @@ def write(model: Model, directory: Path, report: Report) -> int:
         save_file(values, directory / WEIGHTS, metadata={"format": "pt"})
     except safetensors.SafetensorError as error:
         raise OSError(str(error)) from error
-    (directory / WEIGHTS).chmod((directory / CONFIG).stat().st_mode)  # the library makes it 0600 whatever the umask
+    open_to_others([directory / WEIGHTS])
     if model.vocab_file:
         shutil.copyfile(model.vocab_file, directory / "vocab.txt")
         tokenizer = {"tokenizer_class": "BertTokenizer", "model_max_length": model.sizes["max_position_embeddings"]}

@@ -8,17 +8,14 @@ chunk is cut into pieces of that size.
 """
 
 import argparse
-import multiprocessing
 import os
 import signal
 import sys
 import time
-import traceback
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import fields
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,6 +35,7 @@ from src.model_utils.switch import SWITCH  # noqa: E402
 from src.records.reader import RECORD_FILE_NAMES  # noqa: E402
 from src.records.writer import DATASET_FORMATS, RecordWriter, pretrain_columns, write_schema_json  # noqa: E402
 from src.tokenization import Vocabulary  # noqa: E402
+from src.worker_processes import Worker  # noqa: E402
 
 # Large enough for a good choice of random next sentences and to keep the cost of handing chunks over small; the
 # instances of one chunk take about 10 MB for every 5 duplicates.
@@ -46,7 +44,7 @@ MAX_DUPLICATES_OF_FULL_CHUNK = 10  # with more duplicates the chunks shrink, so 
 BYTES_WORTH_A_WORKER = 4_000_000  # about a second of work; a process takes half of that to start
 
 
-class Summary(NamedTuple):
+class CorpusSummary(NamedTuple):
     """What a run has made, and in how many seconds."""
 
     instances: int
@@ -57,7 +55,7 @@ class Summary(NamedTuple):
 
 def generate(options: InstanceOptions, input_file: str, output_file: str, vocab_file: str | Path,
              dataset_format: str = "mindrecord", num_workers: int | None = None,
-             schema_file: str | Path | None = None) -> Summary:
+             schema_file: str | Path | None = None) -> CorpusSummary:
     """Make record files from text files; see the options of the command for the meaning of the arguments.
 
     Raises:
@@ -101,7 +99,7 @@ def generate(options: InstanceOptions, input_file: str, output_file: str, vocab_
     if schema_file is not None:
         write_schema_json(schema_file, columns, instances)
 
-    summary = Summary(instances, corpus.num_documents, sentences, time.monotonic() - started)
+    summary = CorpusSummary(instances, corpus.num_documents, sentences, time.monotonic() - started)
     _report(summary, outputs, corpus, without_random, dataset_format)
     return summary
 
@@ -121,7 +119,7 @@ def _find_outputs(output_file: str, inputs: Sequence[Path]) -> list[Path]:
     return outputs
 
 
-def _report(summary: Summary, outputs: Sequence[Path], corpus: Corpus, without_random: int,
+def _report(summary: CorpusSummary, outputs: Sequence[Path], corpus: Corpus, without_random: int,
             dataset_format: str) -> None:
     for output in outputs:
         if not RECORD_FILE_NAMES[dataset_format].search(output.name):
@@ -151,7 +149,7 @@ def _make_in_order(chunks: Iterable[Chunk], vocab: Vocabulary, options: Instance
     workers, busy = [], deque()
     try:
         for _ in range(num_workers):
-            workers.append(_Worker())
+            workers.append(Worker(_maker_of_chunks))
         for worker in workers:  # all are starting by now; sending waits until the worker can receive
             worker.send((vocab, options))
         idle = deque(workers)
@@ -161,69 +159,29 @@ def _make_in_order(chunks: Iterable[Chunk], vocab: Vocabulary, options: Instance
                 worker = idle.popleft()
             else:
                 worker, bytes_read = busy.popleft()
-                finished = bytes_read, worker.receive()
-            worker.send(chunk)
+                finished = bytes_read, _result_of(worker)
+            worker.begin(chunk)
             busy.append((worker, chunk.bytes_read))
             if finished:
                 yield finished
         for worker, bytes_read in busy:
-            yield bytes_read, worker.receive()
+            yield bytes_read, _result_of(worker)
     finally:
         for worker in workers:
             worker.stop()
 
 
-class _Worker:
-    """A process that makes instances of the chunks it is sent."""
-
-    def __init__(self) -> None:
-        # Not forked: MindSpore's threads run in this process, and a fork would copy their locks as they are.
-        context = multiprocessing.get_context("spawn")
-        self._connection, other_end = context.Pipe()
-        self._process = context.Process(target=_work, args=(other_end,), daemon=True)
-        self._process.start()
-        other_end.close()  # the worker has the only one now, so that its death is noticed here, and ours there
-
-    def send(self, message: object) -> None:
-        """First the vocabulary and the options, then chunks."""
-        with self._deadly():
-            self._connection.send(message)
-
-    def receive(self) -> Instances:
-        with self._deadly():
-            result = self._connection.recv()
-        if isinstance(result, Exception):
-            raise result
-        return result
-
-    @contextmanager
-    def _deadly(self) -> Iterator[None]:
-        try:
-            yield
-        except (EOFError, OSError) as error:
-            self._process.join()
-            raise UserError(f"a worker process ended too early (exit code {self._process.exitcode}; -9 often means out "
-                            f"of memory); try a smaller --num_workers") from error
-
-    def stop(self) -> None:
-        self._connection.close()
-        self._process.terminate()
-        self._process.join()
+def _maker_of_chunks(vocab: Vocabulary, options: InstanceOptions) -> Callable[[Chunk], Iterable[Instances]]:
+    """What a worker does with a chunk."""
+    maker = InstanceMaker(vocab, options)
+    return lambda chunk: (maker.make(chunk),)
 
 
-def _work(connection: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent stops this one
-    with suppress(EOFError, OSError):  # the parent is gone
-        maker = InstanceMaker(*connection.recv())
-        while True:
-            chunk = connection.recv()
-            try:
-                result = maker.make(chunk)
-            except UserError as error:
-                result = error
-            except Exception:
-                result = RuntimeError(f"in a worker process:\n{traceback.format_exc()}")
-            connection.send(result)
+def _result_of(worker: Worker) -> Instances:
+    """The one result of the chunk that a worker has."""
+    result = worker.receive()
+    worker.receive()  # Mark.END
+    return result
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -260,7 +218,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> Summary:
+def main(argv: Sequence[str] | None = None) -> CorpusSummary:
     """Run the command with `argv`, by default the process's own arguments."""
     given = vars(_parser().parse_args(argv))
     options = InstanceOptions(**{field.name: given.pop(field.name) for field in fields(InstanceOptions)})

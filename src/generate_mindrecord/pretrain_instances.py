@@ -18,13 +18,12 @@ import numpy as np
 from src.errors import UserError
 from src.generate_mindrecord.corpus import Chunk, Piece
 from src.sentences import split_sentences
-from src.tokenization import SPECIAL_TOKENS, FullTokenizer, Vocabulary
+from src.tokenization import CJK_CLASS, SPECIAL_TOKENS, FullTokenizer, Vocabulary
 
 NUM_SPECIAL = 3  # [CLS] A [SEP] B [SEP]
 SEGMENTERS = ("none", "jieba")
 
-_CHINESE_RUN = re.compile("([\u4e00-\u9fff\u3400-\u4dbf\U00020000-\U0002a6df\U0002a700-\U0002b73f\U0002b740-\U0002b81f"
-                          "\U0002b820-\U0002ceaf\uf900-\ufaff\U0002f800-\U0002fa1f]+)")
+_CHINESE_RUN = re.compile(f"([{CJK_CLASS}]+)")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Export a network as one file that runs without this repository's code."""
 
 import json
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from src.errors import UserError
-from src.files import atomic_files, make_output_dir
+from src.files import atomic_files, make_output_dir, open_to_others
 from src.inference.onnx_export import INPUTS, write_onnx
 from src.model_utils.config import Config
 from src.onnx_graph import Head, onnx_package
@@ -76,7 +75,7 @@ def _write(task: Task, network: nn.Cell, path: Path) -> Path:
                 path = path.with_name(f"{path.stem}_graph{path.suffix}")
             about_path = directory / f"{path.name if is_onnx else path.stem}.json"
             about_path.write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-            _open_to_others(directory)
+            open_to_others(directory.rglob("*"))
             for written in directory.iterdir():
                 if written.is_dir():  # it cannot replace one that has files
                     shutil.rmtree(path.with_name(written.name), ignore_errors=True)
@@ -84,14 +83,6 @@ def _write(task: Task, network: nn.Cell, path: Path) -> Path:
         raise UserError(f"cannot write {path}: {error.strerror}; free space or give another export_file_name"
                         ) from error
     return path
-
-
-def _open_to_others(directory: Path) -> None:
-    """Give everything in the directory ordinary permissions, for MindSpore takes them away."""
-    umask = os.umask(0)
-    os.umask(umask)
-    for written in directory.rglob("*"):
-        written.chmod((0o777 if written.is_dir() else 0o666) & ~umask)
 
 
 def _description(task: Task, head: Head, shapes: dict[str, tuple[int | None, ...]]) -> dict:

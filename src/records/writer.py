@@ -4,18 +4,21 @@ A schema is `{column: (dtype, length)}`, dtype "int32" or "float32"; every recor
 """
 
 import json
-import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from src.errors import UserError
-from src.files import atomic_files, atomic_write
+from src.files import atomic_files, atomic_write, open_to_others
 from src.records.tfrecord import Columns, encode_tfrecords
+
+if TYPE_CHECKING:
+    from mindspore.mindrecord import FileWriter
 
 DATASET_FORMATS = ("mindrecord", "tfrecord")
 # What the generators of fine-tuning records write; readers know a format by such a name.
@@ -25,6 +28,7 @@ SCHEMA_NAME = "dataset.json"  # for TFRecord
 # MindRecord builds its index at the end, from as many rows at a time as have their 13-byte entries on one page, with
 # more than a kilobyte of memory for each row: gigabytes with the default pages of 32 MB, 0.1 GB with 1 MB.
 _MINDRECORD_PAGE_SIZE = 1 << 20
+_SHORTCUT_VERSIONS = "2.10."  # of MindSpore, see `_Shortcut`
 _ROWS_AT_ONCE = 2048  # converted and written; bounds memory and stays in the processor's cache
 
 
@@ -147,41 +151,63 @@ class _MindRecordBackend:
         self._writer = FileWriter(str(self._directory / path.name), shard_num=1, overwrite=True)
         self._writer.set_page_size(_MINDRECORD_PAGE_SIZE)
         self._writer.add_schema({name: {"type": dtype, "shape": [length]} for name, (dtype, length) in columns.items()})
-        self._opened = False
+        self._opened, self._shortcut = False, None
 
     def write(self, arrays: Mapping[str, np.ndarray]) -> None:
-        rows = self._merge(arrays)
-        if not self._opened:
-            # The first row goes the public way, which opens the file and checks the row against the schema.
-            self._writer.write_raw_data([{name: values[0] for name, values in arrays.items()}])
-            self._opened, rows = True, rows[1:]
-        if rows:
-            # FileWriter.write_raw_data builds and checks each row in Python, 150 us a record; our rows are built and
-            # checked as whole arrays, so they go straight to the C++ writer beneath it, 13 us a record.
-            self._writer._writer._writer.write_raw_data({}, rows, False, False)
+        if not self._opened:  # the first row opens the file, and is checked against the schema
+            self._write_publicly({name: values[:1] for name, values in arrays.items()})
+            arrays = {name: values[1:] for name, values in arrays.items()}
+            self._opened, self._shortcut = True, _Shortcut.find(self._writer)
+        (self._shortcut.write if self._shortcut else self._write_publicly)(arrays)
 
-    def _merge(self, arrays: Mapping[str, np.ndarray]) -> list[bytes]:
-        """One byte string a row: the columns in the header's order, each after its size as a big-endian uint64.
+    def _write_publicly(self, arrays: Mapping[str, np.ndarray]) -> None:
+        rows = [dict(zip(arrays, values, strict=True)) for values in zip(*arrays.values(), strict=True)]
+        if rows:
+            self._writer.write_raw_data(rows)
+
+    def finish(self) -> None:
+        self._writer.commit()
+        open_to_others(self._directory.iterdir())
+
+    def abandon(self) -> None:
+        """Nothing to close: the writer releases its files when it is collected."""
+
+
+class _Shortcut:
+    """Whole arrays straight to the C++ writer beneath MindSpore's FileWriter.
+
+    FileWriter.write_raw_data builds and checks each row in Python, 150 us a record; our rows are built and checked as
+    whole arrays, and take 13 us a record here. What it uses is not public: see `find`.
+    """
+
+    def __init__(self, write_rows: Callable[[dict, list[bytes], bool, bool], object], columns: list[str]) -> None:
+        self._write_rows = write_rows
+        self._columns = columns  # in the order of the file's header
+
+    @classmethod
+    def find(cls, writer: "FileWriter") -> "_Shortcut | None":
+        """The shortcut of a writer; None where MindSpore is not one that it was tested with."""
+        from mindspore import __version__
+
+        inner = getattr(getattr(writer, "_writer", None), "_writer", None)
+        columns = getattr(getattr(writer, "_header", None), "blob_fields", None)
+        if not __version__.startswith(_SHORTCUT_VERSIONS) or not hasattr(inner, "write_raw_data") or not columns:
+            return None
+        return cls(inner.write_raw_data, columns)
+
+    def write(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Write rows: byte strings of the columns, each after its size as a big-endian uint64.
 
         A single column goes without the size.
         """
         parts = []
-        for name in self._writer._header.blob_fields:
+        for name in self._columns:
             values = arrays[name].view(np.uint8)
             size = np.frombuffer(struct.pack(">Q", values.shape[1]), np.uint8)
             parts += [np.broadcast_to(size, (len(values), 8)), values]
         merged = np.concatenate(parts if len(arrays) > 1 else parts[1:], axis=1)
-        return [row.tobytes() for row in merged]
-
-    def finish(self) -> None:
-        self._writer.commit()
-        umask = os.umask(0)
-        os.umask(umask)
-        for written in self._directory.iterdir():  # FileWriter makes them 0600 whatever the umask
-            written.chmod(0o666 & ~umask)
-
-    def abandon(self) -> None:
-        """Nothing to close: the writer releases its files when it is collected."""
+        if len(merged):
+            self._write_rows({}, [row.tobytes() for row in merged], False, False)
 
 
 def write_schema_json(path: str | Path, columns: Columns, num_rows: int) -> None:

@@ -8,14 +8,12 @@ the files at the end, or none if anything went wrong:
 """
 
 import argparse
-import multiprocessing
 import os
 import re
 import signal
 import sys
-import traceback
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import NamedTuple
@@ -30,20 +28,21 @@ from src.records.mindrecord import MindRecordFile  # noqa: E402
 from src.records.reader import RECORD_FILE_NAMES  # noqa: E402
 from src.records.tfrecord import TFRecordFile  # noqa: E402
 from src.records.writer import RecordWriter  # noqa: E402
+from src.worker_processes import Mark, Worker  # noqa: E402
 
 TFRECORD_NAME = RECORD_FILE_NAMES["tfrecord"]
 ROWS_AT_ONCE = 2048  # read, written and compared; a few megabytes
 BYTES_WORTH_A_WORKER = 100_000_000  # some seconds of work; a process takes that long to load MindSpore
 
 
-class Task(NamedTuple):
+class FilePair(NamedTuple):
     """A file to convert."""
 
     source: Path
     target: Path  # in a temporary directory
 
 
-class Summary(NamedTuple):
+class Conversion(NamedTuple):
     """What a run has made."""
 
     outputs: list[Path]
@@ -95,7 +94,7 @@ class SourceFile(TFRecordFile):
 
 # ---------------------------------------------------------------- one file
 
-def convert_file(task: Task) -> Iterator[int]:
+def convert_file(task: FilePair) -> Iterator[int]:
     """Write one MindRecord file and compare it with its source; yields numbers of records twice, for either step.
 
     Raises:
@@ -133,7 +132,7 @@ def _compare(source: Path, rows: np.ndarray, expected: dict[str, np.ndarray], fo
 
 # ---------------------------------------------------------------- all files
 
-def convert(input_dir: str | Path, output_dir: str | Path, num_workers: int | None = None) -> Summary:
+def convert(input_dir: str | Path, output_dir: str | Path, num_workers: int | None = None) -> Conversion:
     """Convert all TFRecord files of a directory, and below it, to MindRecord files at the same places of another one.
 
     Args:
@@ -160,13 +159,13 @@ def convert(input_dir: str | Path, output_dir: str | Path, num_workers: int | No
         temporary = {folder: stack.enter_context(
             atomic_files(make_output_dir(output_dir / folder, "--output_mindrecord_dir")))
             for folder in sorted({target.parent for target in targets.values()})}
-        tasks = [Task(source, temporary[target.parent] / target.name) for source, target in targets.items()]
+        tasks = [FilePair(source, temporary[target.parent] / target.name) for source, target in targets.items()]
         # Each record counts half when it is written and half when it is compared.
         progress = stack.enter_context(tqdm(total=2 * num_rows, unit="record", unit_scale=0.5, disable=None))
         with closing(_convert_all(tasks, min(num_workers, len(tasks)))) as steps:
             for step in steps:
                 progress.update(step)
-    return Summary([output_dir / target for target in targets.values()], num_rows)
+    return Conversion([output_dir / target for target in targets.values()], num_rows)
 
 
 def _find_sources(path: Path) -> tuple[Path, list[Path]]:
@@ -216,27 +215,28 @@ def _check_source(source: Path) -> int:
 
 # ---------------------------------------------------------------- processes
 
-def _convert_all(tasks: Sequence[Task], num_workers: int) -> Iterator[int]:
+def _convert_all(tasks: Sequence[FilePair], num_workers: int) -> Iterator[int]:
     """Convert the files, the largest first; yields as `convert_file` does."""
     waiting = sorted(tasks, key=lambda task: task.source.stat().st_size)  # taken from the end
     if num_workers == 1:
         while waiting:
             yield from convert_file(waiting.pop())
         return
-    workers: dict[Connection, _Worker] = {}
+    workers: dict[Connection, Worker] = {}
     try:
         for _ in range(num_workers):
-            worker = _Worker()
+            worker = Worker(_converter, name_of=_name_of)
             workers[worker.connection] = worker
-            worker.start(waiting.pop())
+            worker.send(())
+            worker.begin(waiting.pop())
         busy = list(workers)
         while busy:
             for connection in wait(busy):
                 step = workers[connection].receive()
-                if step is not None:
+                if step is not Mark.END:
                     yield step
                 elif waiting:
-                    workers[connection].start(waiting.pop())
+                    workers[connection].begin(waiting.pop())
                 else:
                     busy.remove(connection)
     finally:
@@ -244,61 +244,18 @@ def _convert_all(tasks: Sequence[Task], num_workers: int) -> Iterator[int]:
             worker.stop()
 
 
-class _Worker:
-    """A process that converts the files it is told, one after another."""
-
-    def __init__(self) -> None:
-        # Not forked: MindSpore's threads may run in this process, and a fork would copy their locks as they are.
-        context = multiprocessing.get_context("spawn")
-        self.connection, other_end = context.Pipe()
-        self._process = context.Process(target=_work, args=(other_end,), daemon=True)
-        self._process.start()
-        other_end.close()  # the worker has the only one now, so that its death is noticed here, and ours there
-
-    def start(self, task: Task) -> None:
-        """Begin a file; there must be none under way."""
-        self._source = task.source
-        with suppress(OSError):  # it died; `receive` will tell
-            self.connection.send(task)
-
-    def receive(self) -> int | None:
-        """The next step of the file under way, None at its end."""
-        try:
-            step = self.connection.recv()
-        except (EOFError, OSError) as error:
-            self._process.join()
-            raise UserError(f"{self._source}: the worker process that converted it ended too early (exit code "
-                            f"{self._process.exitcode}; -9 often means out of memory); try a smaller --num_workers"
-                            ) from error
-        if isinstance(step, Exception):
-            raise step
-        return step
-
-    def stop(self) -> None:
-        self.connection.close()
-        self._process.terminate()
-        self._process.join()
+def _converter() -> Callable[[FilePair], Iterator[int]]:
+    """What a worker does with a file."""
+    return convert_file
 
 
-def _work(connection: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent stops this one
-    with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the parent is gone
-        while True:
-            task = connection.recv()
-            try:
-                for step in convert_file(task):
-                    connection.send(step)
-                result = None
-            except UserError as error:
-                result = error
-            except Exception:
-                result = RuntimeError(f"{task.source}: in a worker process:\n{traceback.format_exc()}")
-            connection.send(result)
+def _name_of(task: FilePair) -> str:
+    return str(task.source)
 
 
 # ---------------------------------------------------------------- command
 
-def main(argv: Sequence[str] | None = None) -> Summary:
+def main(argv: Sequence[str] | None = None) -> Conversion:
     """Run the command with `argv`, by default the process's own arguments."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     add = parser.add_argument

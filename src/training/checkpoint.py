@@ -27,6 +27,7 @@ from src.checkpoint_files import (
     sibling,
 )
 from src.errors import UserError
+from src.files import open_to_others
 from src.weights import LoadReport, load_weights, quiet_mindspore, read_weights
 
 # ---------------------------------------------------------------- saving
@@ -102,8 +103,7 @@ def _write(directory: Path, stem: str, train_step_cell: ms.nn.Cell, manifest: di
         manifest = json.loads(json.dumps(manifest))  # as it will be read: all keys are text
         manifest["crc32"] = json_crc32(manifest)
         manifest_file.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-        for file in (ckpt, state_file):  # the libraries make them 0400 and 0600 whatever the umask
-            file.chmod(manifest_file.stat().st_mode)
+        open_to_others((ckpt, state_file))
         for file in (ckpt, state_file, manifest_file):
             _flush(file)
         # Should the same step have been saved before, its manifest must not stand beside files of another save.

@@ -13,7 +13,7 @@ from mindspore import nn
 
 from src.bert_for_pre_training import initialize_parameters
 from src.bert_model import BertConfig
-from src.dataset import BatchStream, Limit
+from src.dataset import BatchStream, Bucketing, Limit
 from src.files import atomic_write, make_output_dir
 from src.model_utils.communication import MeanOfGradients
 from src.model_utils.config import Config
@@ -149,8 +149,8 @@ def run_training(job: Job, device: DeviceInfo, callbacks: Sequence[mindspore.tra
 
     stream = BatchStream(
         records, job.batch_size, total_steps, start_step=start_step, seed=config.seed, shuffle=job.shuffle,
-        accumulation_steps=config.accumulation_steps, bucket_list=config.bucket_list,
-        length_grouping=job.length_grouping, rank=device.rank, rank_size=device.rank_size, limits=job.limits)
+        accumulation_steps=config.accumulation_steps, bucketing=Bucketing(config.bucket_list, job.length_grouping),
+        rank=device.rank, rank_size=device.rank_size, limits=job.limits)
     own: list[Callback] = [StopOnDivergence(output_dir, start_step, job.prefix), metrics]
     if evaluation:
         own.append(evaluation)

@@ -588,14 +588,14 @@ class _DyingMaker(InstanceMaker):
         return super().make(chunk)
 
 
-def fail_in_worker(connection):
-    generator.InstanceMaker = _FailingMaker  # in the worker's process, where nobody else is
-    generator._work(connection)
+def fail_in_worker(*arguments):
+    maker = _FailingMaker(*arguments)
+    return lambda chunk: (maker.make(chunk),)
 
 
-def die_in_worker(connection):
-    generator.InstanceMaker = _DyingMaker
-    generator._work(connection)
+def die_in_worker(*arguments):
+    maker = _DyingMaker(*arguments)
+    return lambda chunk: (maker.make(chunk),)
 
 
 @pytest.mark.parametrize(("work", "error", "message"), [
@@ -603,7 +603,7 @@ def die_in_worker(connection):
     (die_in_worker, UserError, r"a worker process ended too early \(exit code -9"),
 ])
 def test_a_failed_worker_fails_the_command(tmp_path, text, vocab_file, small_chunks, monkeypatch, work, error, message):
-    monkeypatch.setattr(generator, "_work", work)
+    monkeypatch.setattr(generator, "_maker_of_chunks", work)
     with pytest.raises(error, match=message):
         run(text, tmp_path / "out" / "a.tfrecord", vocab_file, "--dataset_format", "tfrecord", num_workers=2)
     assert list((tmp_path / "out").iterdir()) == []

@@ -315,28 +315,26 @@ def test_several_workers_make_the_same_and_a_failed_one_fails_the_command(tmp_pa
     assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
 
 
-def die_in_worker(connection):
-    connection.recv()
-    connection.send(1)
-    os.kill(os.getpid(), 9)
+def dying_converter():
+    def convert_and_die(task):
+        yield 1
+        os.kill(os.getpid(), 9)
+
+    return convert_and_die
 
 
-def fail_in_worker(connection):
-    tool.convert_file = None  # in the worker's process, where nobody else is
-    tool_work(connection)
-
-
-tool_work = tool._work
+def failing_converter():
+    return None  # and calling that is a TypeError
 
 
 @pytest.mark.parametrize(("work", "error", "message"), [
-    (die_in_worker, UserError, r"[ab].tfrecord: the worker process that converted it ended too early \(exit code -9"),
-    (fail_in_worker, RuntimeError, "(?s)[ab].tfrecord: in a worker process:.*TypeError"),
+    (dying_converter, UserError, r"[ab].tfrecord: a worker process ended too early \(exit code -9"),
+    (failing_converter, RuntimeError, "(?s)[ab].tfrecord: in a worker process:.*TypeError"),
 ])
 def test_a_worker_that_dies_fails_the_command(tmp_path, monkeypatch, work, error, message):
     for name in ("a", "b"):
         write(tmp_path / "in" / f"{name}.tfrecord")
-    monkeypatch.setattr(tool, "_work", work)
+    monkeypatch.setattr(tool, "_converter", work)
     with pytest.raises(error, match=message):
         convert(tmp_path / "in", tmp_path / "out", num_workers=2)
     assert everything_below(tmp_path / "out") == []

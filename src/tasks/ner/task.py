@@ -126,19 +126,21 @@ class NerTask(FinetuneTask):
 
     def evaluate(self, network: nn.Cell, batches: EvaluationBatches) -> Evaluation:
         """Tag every record, score tokens and entities."""
-        tags = np.zeros((2, batches.records.num_rows, self.bert_config.seq_length), np.int32)  # predicted and gold
+        predicted = np.zeros((batches.records.num_rows, self.bert_config.seq_length), np.int32)
+        gold = predicted[:0] if self.is_benchmark else np.zeros_like(predicted)  # the benchmark's is in its sentences
         ends = np.zeros(batches.records.num_rows, np.int32)  # where [SEP] is
         for (ids, mask, segments, *label_ids), rows in tqdm(batches, desc="evaluating", unit="batch", leave=False,
                                                             disable=None):
-            found = network(Tensor(ids), Tensor(mask), Tensor(segments)).asnumpy()
-            ends[rows] = mask.sum(axis=1)[:len(rows)] - 1
-            for kind, values in enumerate((found, *label_ids)):
-                tags[kind, rows, :values.shape[1]] = values[:len(rows)]
-        batches.complete(*tags, ends)
-        predicted, gold = ([of_row[1:end] for of_row, end in zip(kind, ends, strict=True)] for kind in tags)
+            length, count = ids.shape[1], len(rows)
+            predicted[rows, :length] = network(Tensor(ids), Tensor(mask), Tensor(segments)).asnumpy()[:count]
+            ends[rows] = mask.sum(axis=1)[:count] - 1
+            if label_ids:
+                gold[rows, :length] = label_ids[0][:count]
         if self.is_benchmark:
-            return self._score_sentences(batches.records, predicted)
-        return self._score_records(batches.records, gold, predicted)
+            batches.complete(predicted, ends)
+            return self._score_sentences(batches.records, _of_tokens(predicted, ends))
+        batches.complete(predicted, gold, ends)
+        return self._score_records(batches.records, _of_tokens(gold, ends), _of_tokens(predicted, ends))
 
     def _score_records(self, records: Records, gold: list[np.ndarray], predicted: list[np.ndarray]) -> Evaluation:
         decode = self.labels.decode
@@ -149,10 +151,10 @@ class NerTask(FinetuneTask):
 
     def _items(self, records: Records, gold: list[np.ndarray], predicted: list[np.ndarray]) -> Iterator[dict]:
         """What was found in each record, and what is there; positions count its tokens without [CLS]."""
-        for row, tags in enumerate(zip(predicted, gold, strict=True)):
+        for row, (found, there) in enumerate(zip(predicted, gold, strict=True)):
             ids = records.read(np.array([row]), ["input_ids"])["input_ids"][0, 1:] if self._vocab else None
-            found, there = ([self._item(span, ids) for span in self.labels.decode(of_record)] for of_record in tags)
-            yield {"index": row, "entities": found, "gold": there}
+            yield {"index": row, "entities": [self._item(span, ids) for span in self.labels.decode(found)],
+                   "gold": [self._item(span, ids) for span in self.labels.decode(there)]}
 
     def _item(self, span: Span, ids: np.ndarray | None) -> dict:
         item = {"type": span.type, "start": span.start, "end": span.end}
@@ -208,6 +210,11 @@ class NerTask(FinetuneTask):
     def cpp_name(cls, config: Config) -> str:
         """Which of them a configuration is of."""
         return f"{cls.name}_crf" if config.use_crf else cls.name
+
+
+def _of_tokens(tags: np.ndarray, ends: np.ndarray) -> list[np.ndarray]:
+    """The tags of each record's tokens without [CLS] and [SEP], which stands at `ends`."""
+    return [of_record[1:end] for of_record, end in zip(tags, ends, strict=True)]
 
 
 def read_label_scheme(config: Config) -> LabelScheme:

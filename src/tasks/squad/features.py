@@ -6,15 +6,14 @@ put together when they are read, from the tokens of all contexts and questions: 
 memory holds it once, however many questions and windows there are.
 """
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
 from src.errors import UserError
-from src.tasks.squad.examples import Example, SquadFile
+from src.tasks.squad.contexts import AnswerSpans, TextTokenizer
+from src.tasks.squad.examples import SquadFile
 from src.tokenization import Tokenizer
 
 FIRST_UNIQUE_ID = 1_000_000_000  # as in BERT's conversion; record i has this plus i
@@ -23,11 +22,6 @@ FIRST_UNIQUE_ID = 1_000_000_000  # as in BERT's conversion; record i has this pl
 UNKNOWN_SHARE_LIMIT = 0.05
 _SPECIAL_TOKENS = 3  # [CLS] question [SEP] window [SEP]
 
-# What the answer's annotation is first rounded to: a run between spaces, and every CJK character by itself, because
-# there are no spaces between Chinese words. These spaces, not Python's: the same ones as BERT's conversion.
-_CJK = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002a6df\U0002a700-\U0002ceaf\U0002f800-\U0002fa1f"
-_WORD = re.compile(f"[{_CJK}]|[^ \t\r\n\u202f{_CJK}]+")
-_MAX_CACHED_WORDS = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -52,51 +46,6 @@ class FeatureOptions:
         if self.max_seq_length <= self.max_query_length + _SPECIAL_TOKENS:
             raise UserError(f"max_seq_length is {self.max_seq_length}, which a question of max_query_length "
                             f"{self.max_query_length} and three special tokens fill; lower max_query_length")
-
-
-class TokenizedText(NamedTuple):
-    """A context's tokens, where they stand in the text, and which words they belong to."""
-
-    ids: np.ndarray  # [T] int32
-    starts: np.ndarray  # [T] int32, characters: text[starts[t]:ends[t]] is what token t was made from
-    ends: np.ndarray  # [T] int32
-    word_starts: np.ndarray  # [W] characters
-    first_tokens: np.ndarray  # [W + 1] token with which each word begins, and T
-
-
-class TextTokenizer:
-    """Tokenizes contexts with offsets, word by word; what becomes of a word is remembered."""
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
-        self._cache: dict[str, tuple[list[int], list[int], list[int]]] = {}
-
-    def __call__(self, text: str) -> TokenizedText:
-        """The tokens of `text`."""
-        ids, starts, ends, counts, word_starts = [], [], [], [], []
-        cache = self._cache
-        for match in _WORD.finditer(text):
-            word = match.group()
-            pieces = cache.get(word) or self._add(word)
-            ids += pieces[0]
-            starts += pieces[1]  # within the word
-            ends += pieces[2]
-            counts.append(len(pieces[0]))
-            word_starts.append(match.start())
-        word_starts = np.array(word_starts, np.int32)
-        shift = np.repeat(word_starts, counts)
-        first_tokens = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
-        return TokenizedText(np.array(ids, np.int32), np.array(starts, np.int32) + shift,
-                             np.array(ends, np.int32) + shift, word_starts, first_tokens)
-
-    def _add(self, word: str) -> tuple[list[int], list[int], list[int]]:
-        pieces = self._tokenizer.tokenize_with_offsets(word)
-        found = (self._tokenizer.convert_tokens_to_ids(token for token, _, _ in pieces),
-                 [start for _, start, _ in pieces], [end for _, _, end in pieces])
-        if len(self._cache) >= _MAX_CACHED_WORDS:
-            self._cache.clear()
-        self._cache[word] = found
-        return found
 
 
 class SquadFeatures:
@@ -128,15 +77,13 @@ class SquadFeatures:
         self.columns = squad_columns(options.max_seq_length, is_training)
         self.files = [squad.path]
         self.seq_length = options.max_seq_length
-        self.notes: list[str] = []
-        self.num_realigned = 0
         self._vocab = tokenizer.vocab
         tokenize = TextTokenizer(tokenizer)
         self.contexts = [tokenize(text) for text in squad.contexts]
         questions = [tokenizer.encode(example.question)[:options.max_query_length] for example in squad.examples]
-        spans = self._answer_spans(tokenizer) if is_training else np.zeros((len(questions), 2), np.int64)
+        spans = AnswerSpans.find(self.examples, self.texts, self.contexts, tokenizer) if is_training else None
         self._flatten(questions)
-        self._cut_windows(options, spans)
+        self._cut_windows(options, spans or AnswerSpans(len(questions)))
 
     @property
     def num_left_out(self) -> int:
@@ -150,37 +97,6 @@ class SquadFeatures:
 
     # ------------------------------------------------------------ making
 
-    def _answer_spans(self, tokenizer: Tokenizer) -> np.ndarray:
-        """First and last token of each question's answer in its context [E, 2]; -1: none, -2: leave out."""
-        spans = np.full((len(self.examples), 2), -1, np.int64)
-        for number, example in enumerate(self.examples):
-            if not example.is_impossible:
-                spans[number] = self._answer_span(example, tokenizer)
-        return spans
-
-    def _answer_span(self, example: Example, tokenizer: Tokenizer) -> tuple[int, int]:
-        """The tokens of the first answer: the words at its annotation, narrowed to its own tokens if they are there."""
-        answer = example.answers[0]
-        text, context = self.texts[example.context], self.contexts[example.context]
-        if not len(context.ids):
-            return -2, -2  # noted where all questions with an empty context are
-        end = min(answer.start + max(1, len(answer.text)), len(text)) - 1  # last character
-        first, last = np.searchsorted(context.word_starts, [answer.start, end], side="right").clip(1) - 1
-        begins = [*context.word_starts[first:last + 2].tolist(), len(text)]
-        there = text[begins[0]:begins[last - first + 1]]
-        if not 0 <= answer.start < len(text) or not answer.text.strip() or _spaced(answer.text) not in _spaced(there):
-            self.notes.append(f"{example.place}: the answer {_shorten(answer.text)} is not at character "
-                              f"{answer.start}, where the context has {_shorten(there)}; the question is left out")
-            return -2, -2
-        if not text.startswith(answer.text, answer.start):
-            self.num_realigned += 1
-        start, stop = int(context.first_tokens[first]), int(context.first_tokens[last + 1])
-        tokens, wanted = context.ids[start:stop].tolist(), tokenizer.encode(answer.text)
-        for shift in range(len(tokens) - len(wanted) + 1):
-            if tokens[shift:shift + len(wanted)] == wanted:
-                return start + shift, start + shift + len(wanted) - 1
-        return start, stop - 1
-
     def _flatten(self, questions: list[list[int]]) -> None:
         """All tokens one after another, and where each context and question begins."""
         self._context_ids = np.concatenate([context.ids for context in self.contexts])
@@ -190,14 +106,15 @@ class SquadFeatures:
         self._question_lengths = np.array([len(question) for question in questions])
         self._question_begins = np.cumsum(self._question_lengths) - self._question_lengths
 
-    def _cut_windows(self, options: FeatureOptions, spans: np.ndarray) -> None:
+    def _cut_windows(self, options: FeatureOptions, spans: AnswerSpans) -> None:
+        self.num_realigned = spans.num_realigned
         context_of = np.array([example.context for example in self.examples])
         T = self._context_lengths[context_of]  # [E] tokens of the context
         room = options.max_seq_length - _SPECIAL_TOKENS - self._question_lengths  # [E] tokens of it that fit
         stride = np.minimum(options.doc_stride, room)
         count = 1 + np.maximum(0, -(-(T - room) // stride))  # windows, the last of which reaches the end
-        count[(T == 0) | (spans[:, 0] == -2)] = 0
-        self.notes += [f"{self.examples[e].place}: the context is empty; there is nothing to answer from"
+        count[(T == 0) | spans.is_bad] = 0
+        self.notes = spans.notes + [f"{self.examples[e].place}: the context is empty; there is nothing to answer from"
                        for e in np.flatnonzero(T == 0)]
         self.example_of = np.repeat(np.arange(len(count)), count)
         number = np.arange(len(self.example_of)) - np.repeat(np.cumsum(count) - count, count)  # within the question
@@ -206,8 +123,9 @@ class SquadFeatures:
         self._begins = number * stride[self.example_of]  # first token of the window in its context
         self._sizes = np.minimum(T[self.example_of] - self._begins, room[self.example_of])
         self.num_rows = len(self.example_of)
-        first, last = spans[self.example_of].T
-        inside = (first >= self._begins) & (last < self._begins + self._sizes)
+        first, last = spans.first[self.example_of], spans.last[self.example_of]
+        inside = (spans.is_there[self.example_of]
+                  & (first >= self._begins) & (last < self._begins + self._sizes))
         self._positions = np.where(inside, np.stack([first, last]) - self._begins + self._prefix, 0)  # [2, num_rows]
         self._impossible = ~inside
 
@@ -238,13 +156,13 @@ class SquadFeatures:
         ids = np.full((len(rows), self.seq_length), self._vocab.pad_id, np.int32)  # [n, S]
         ids[:, 0] = self._vocab.cls_id
         examples = self.example_of[rows]
-        question = self._question_begins[examples]
-        window = self._context_begins[self._context_of[rows]] + self._begins[rows]
-        where = zip(question, window, self._prefix[rows], self._sizes[rows], strict=True)
-        for row, (asked, told, prefix, size) in zip(ids, where, strict=True):
-            row[1:prefix - 1] = self._question_ids[asked:asked + prefix - 2]
+        question_starts = self._question_begins[examples]
+        window_starts = self._context_begins[self._context_of[rows]] + self._begins[rows]
+        where = zip(question_starts, window_starts, self._prefix[rows], self._sizes[rows], strict=True)
+        for row, (question_start, window_start, prefix, size) in zip(ids, where, strict=True):
+            row[1:prefix - 1] = self._question_ids[question_start:question_start + prefix - 2]
             row[prefix - 1] = row[prefix + size] = self._vocab.sep_id
-            row[prefix:prefix + size] = self._context_ids[told:told + size]
+            row[prefix:prefix + size] = self._context_ids[window_start:window_start + size]
         return ids
 
     def where(self, row: int) -> str:
@@ -323,11 +241,3 @@ def report_lines(features: SquadFeatures, shown_notes: int = 10) -> list[str]:
         lines.append(f"warning: {path}: {features.unknown_share:.0%} of the contexts' tokens are [UNK]; is the "
                      f"vocabulary of another language, or do_lower_case wrong for it?")
     return lines
-
-
-def _spaced(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _shorten(text: str, limit: int = 40) -> str:
-    return repr(text if len(text) <= limit else text[:limit] + "…")

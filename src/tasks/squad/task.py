@@ -52,7 +52,6 @@ class SquadTask(FinetuneTask):
     exchange_head = ExchangeHead((("output", "2H", "bert.dense1", "qa_outputs", "cls/squad"),), "ForQuestionAnswering",
                                  uses_pooler=False)
     best_metric = "f1"
-    predictions_name = "predictions.json"
     eval_data_options = ("eval_json_path", "eval_data_file_path")
     eval_columns = dict.fromkeys(SEQUENCE_COLUMNS, "int32")
     train_columns = eval_columns | dict.fromkeys(("start_positions", "end_positions"), "int32")
@@ -89,6 +88,11 @@ class SquadTask(FinetuneTask):
         """What answers questions about new texts."""
         return SquadPredictor(self.tokenizer, self.feature_options, self.answer_options, self.config.eval_batch_size,
                               open_model())
+
+    @property
+    def predictions_name(self) -> str:
+        """As the official scripts call it."""
+        return "predictions.json"
 
     # ------------------------------------------------------------ records
 

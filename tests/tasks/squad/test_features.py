@@ -8,8 +8,9 @@ import pytest
 from paths import FIXTURES
 
 from src.errors import UserError
+from src.tasks.squad.contexts import TextTokenizer
 from src.tasks.squad.examples import read_squad
-from src.tasks.squad.features import FeatureOptions, SquadFeatures, TextTokenizer, report_lines
+from src.tasks.squad.features import FeatureOptions, SquadFeatures, report_lines
 from src.tokenization import SPECIAL_TOKENS, FullTokenizer, Vocabulary
 
 REFERENCES = FIXTURES / "squad"
