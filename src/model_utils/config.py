@@ -23,6 +23,7 @@ from typing import Any
 import yaml
 
 from src.errors import UserError
+from src.model_utils.old_keys import HINTS, our_value, translate_file
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
@@ -32,8 +33,15 @@ _OPTIONS_OF_THE_LOADER = {
     "ini_path": "ini file with a [config] section of `key = value` lines; it overrules the YAML file",
 }
 _SWITCH = {"true", "false"}  # the allowed values of a key whose words become a bool
+
+
+class Words(list):
+    """The kind of a key whose value is a list of words."""
+
+
 _TYPE_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text",
-               list: "a list of whole numbers such as 32,64,128"}
+               list: "a list of whole numbers such as 32,64,128",
+               Words: "a list of words such as layernorm,bias"}
 _BOUND = r"(?:>=|<=|>|<)\s*-?[\d.]+"
 _COMPARISONS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 
@@ -117,8 +125,8 @@ def load_config(description: str, default_yaml: str | Path, argv: Sequence[str] 
     config_path, ini_path = options.pop("config_path", None), options.pop("ini_path", None)
     if config_path is not None:
         path = _find_file("--config_path", config_path)
-        for key, value in _flatten(_read_yaml(path)[0], str(path)).items():
-            values[key] = schema.convert(key, value, str(path))
+        flat = translate_file(_flatten(_read_yaml(path)[0], str(path)), schema.defaults, str(path))
+        values |= {key: schema.convert(key, value, str(path)) for key, value in flat.items()}
     if ini_path is not None:
         path = _find_file("--ini_path", ini_path)
         given |= {key: schema.convert(key, value, str(path)) for key, value in _read_ini(path).items()}
@@ -165,7 +173,7 @@ class _Schema:
             if not isinstance(allowed, list) and not re.fullmatch(rf"{_BOUND}(,\s*{_BOUND})*", str(allowed)):
                 raise UserError(f'{where}: allowed values of {key}: expected a list or bounds such as ">= 0, < 1", '
                                 f"found {shown(allowed)}")
-        self.kinds = {key: type(value) for key, value in self.defaults.items()}
+        self.kinds = {key: _kind_of(value) for key, value in self.defaults.items()}
         self.defaults = {key: self.convert(key, value, where) for key, value in self.defaults.items()}
 
     @classmethod
@@ -178,6 +186,7 @@ class _Schema:
             raise UserError(self._unknown_key(key, where))
         name = f"--{key}" if where == "the command line" else key
         kind = self.kinds[key]
+        value = our_value(key, value)
         converted = _to_type(value, kind)
         if converted is None:
             raise UserError(f"{where}: {name}: expected {_TYPE_NAMES[kind]}, found {shown(value)}")
@@ -218,6 +227,8 @@ class _Schema:
             return f"{where}: {name} is a group of keys; set its members, for example {members[0]}"
         # A member's name without its group is the likeliest slip, so it is compared too.
         namesakes = [known for known in self.defaults if known.rsplit(".", 1)[-1] == key]
+        if HINTS.get(key) in self.defaults:
+            namesakes = [HINTS[key]]
         suggestion = f"; did you mean {' or '.join(namesakes)}?" if namesakes else _nearest(key, self.defaults)
         return f"{where}: unknown {name}{suggestion or '; --help lists all of them'}"
 
@@ -296,6 +307,8 @@ def _split_command_line(argv: Sequence[str]) -> dict[str, str]:
 
 def _to_type(value: object, kind: type) -> Any:  # noqa: ANN401
     """Return `value` (from YAML, or text) as `kind`, or None when it is not one."""
+    if kind is Words:
+        return _to_words(value)
     if kind is list:
         return _to_list(value)
     if kind is str:
@@ -309,6 +322,17 @@ def _to_type(value: object, kind: type) -> Any:  # noqa: ANN401
         return kind(value)
     except ValueError:
         return None
+
+
+def _kind_of(default: object) -> type:
+    return Words if isinstance(default, list) and default and isinstance(default[0], str) else type(default)
+
+
+def _to_words(value: object) -> list[str] | None:
+    items = value.strip("[] ").split(",") if isinstance(value, str) else value
+    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+        return None
+    return [word for word in (item.strip(" '\"") for item in items) if word]
 
 
 def _to_list(value: object) -> list[int] | None:

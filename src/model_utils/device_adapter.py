@@ -29,8 +29,8 @@ class DeviceInfo:
 def set_up_device(config: Config) -> DeviceInfo:
     """Choose device and graph mode, set the seed, and join the other processes of a distributed run.
 
-    Reads `device_target`, `device_id`, `seed`, and where the script has them `distribute` and `device_num`. In a
-    distributed run the launcher names the device, and what ranks other than 0 print is dropped.
+    Reads `device_target`, `device_id`, `seed`, `use_pynative_mode`, and where the script has them `distribute` and
+    `device_num`. In a distributed run the launcher names the device, and what ranks other than 0 print is dropped.
     To be called before anything is computed.
 
     Raises:
@@ -41,7 +41,7 @@ def set_up_device(config: Config) -> DeviceInfo:
     launch = _read_launch(config) if config.get("distribute") else None
     device_id = launch.device_id if launch else config.device_id
     _select_device(target, device_id)
-    ms.set_context(mode=ms.GRAPH_MODE)
+    ms.set_context(mode=ms.PYNATIVE_MODE if config.get("use_pynative_mode") else ms.GRAPH_MODE)
     ms.set_seed(config.seed)
     if not launch:
         return DeviceInfo(target, device_id, rank=0, rank_size=1)

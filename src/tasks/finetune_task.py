@@ -91,15 +91,16 @@ class FinetuneTask(Task):
 
     def train_records(self) -> Records:
         """Open the records to train on."""
-        return self._open_records("train_data_file_path", self.train_columns)
+        return self._open_records("train_data_file_path", self.train_columns, self.config.num_samples)
 
     def eval_records(self) -> Records:
         """Open the records to evaluate on."""
         return self._open_records("eval_data_file_path", self.eval_columns)
 
-    def _open_records(self, option: str, columns: Mapping[str, str]) -> Records:
+    def _open_records(self, option: str, columns: Mapping[str, str], num_samples: int | None = None) -> Records:
         return open_records(self.config[option], self.config.dataset_format, columns, option=option,
-                            seq_length=self.bert_config.seq_length, schema_path=self.config.schema_file_path or None)
+                            seq_length=self.bert_config.seq_length, num_samples=num_samples,
+                            schema_path=self.config.schema_file_path or None)
 
     def evaluation_batches(self, rank: int = 0, rank_size: int = 1) -> EvaluationBatches:
         """Every record to evaluate on once, on one of `rank_size` ranks."""

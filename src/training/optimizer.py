@@ -5,6 +5,7 @@ Every state that a resumed run needs is a Parameter: the moments, named `<state>
 """
 
 import re
+from collections.abc import Sequence
 
 import mindspore as ms
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
@@ -12,9 +13,9 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 NOT_DECAYED = ("layernorm", "bias")
 
 
-def is_decayed(name: str) -> bool:
-    """Whether weight decay applies to the parameter called `name`: not to layer norms and biases."""
-    return not any(part in name.lower() for part in NOT_DECAYED)
+def is_decayed(name: str, decay_filter: Sequence[str] = NOT_DECAYED) -> bool:
+    """Whether weight decay applies to the parameter called `name`: to none with a part of `decay_filter` in it."""
+    return not any(part.lower() in name.lower() for part in decay_filter)
 
 
 def layer_rates(names: list[str], layer_decay: float) -> list[float]:
@@ -75,14 +76,15 @@ class Optimizer(nn.Cell):
     statistics: ParameterTuple | None = None
 
     def __init__(self, parameters: list[Parameter], learning_rate: WarmUpPolynomialDecay, weight_decay: float = 0.0,
-                 layer_decay: float = 1.0):
+                 layer_decay: float = 1.0, decay_filter: Sequence[str] = NOT_DECAYED):
         super().__init__(auto_prefix=False)
         self.parameters = ParameterTuple(parameters)
         self.learning_rate = learning_rate
         self.rates = tuple(layer_rates([parameter.name for parameter in parameters], layer_decay))
         # A `for` over the weights would nest a graph for each and pass the compiler's depth limit at 200 of them.
         self.hyper_map = ops.HyperMap()
-        self.decays = tuple(weight_decay if is_decayed(parameter.name) else 0.0 for parameter in parameters)
+        self.decays = tuple(weight_decay if is_decayed(parameter.name, decay_filter) else 0.0
+                            for parameter in parameters)
         self.global_step = Parameter(Tensor(0, ms.int32), name="global_step", requires_grad=False)
 
     def state(self) -> dict[str, Parameter]:
@@ -101,8 +103,8 @@ class AdamWeightDecay(Optimizer):
 
     def __init__(self, parameters: list[Parameter], learning_rate: WarmUpPolynomialDecay, weight_decay: float = 0.01,
                  beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-6, bias_correction: bool = False,
-                 layer_decay: float = 1.0):
-        super().__init__(parameters, learning_rate, weight_decay, layer_decay)
+                 layer_decay: float = 1.0, decay_filter: Sequence[str] = NOT_DECAYED):
+        super().__init__(parameters, learning_rate, weight_decay, layer_decay, decay_filter)
         self.beta1, self.beta2, self.eps = beta1, beta2, eps
         self.bias_correction = bias_correction
         self.first_moments = self.parameters.clone("adam_m", init="zeros")
@@ -147,8 +149,9 @@ class Lamb(Optimizer):
     """
 
     def __init__(self, parameters: list[Parameter], learning_rate: WarmUpPolynomialDecay, weight_decay: float = 0.01,
-                 beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-6, layer_decay: float = 1.0):
-        super().__init__(parameters, learning_rate, weight_decay, layer_decay)
+                 beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-6, layer_decay: float = 1.0,
+                 decay_filter: Sequence[str] = NOT_DECAYED):
+        super().__init__(parameters, learning_rate, weight_decay, layer_decay, decay_filter)
         self.beta1, self.beta2, self.eps = beta1, beta2, eps
         self.first_moments = self.parameters.clone("lamb_m", init="zeros")
         self.second_moments = self.parameters.clone("lamb_v", init="zeros")

@@ -3,7 +3,7 @@
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -32,8 +32,12 @@ from src.training.callbacks import (
 from src.training.loop import train
 from src.training.metrics_file import LossPlot, MetricsFile, NoMetrics
 from src.training.optimizer import Optimizer
+from src.training.profiling import Profiling
 from src.training.start import start_as_first_rank
 from src.training.train_step import LossScale, TrainStep
+
+# What every resumed run must share with the one that it continues, besides `Job.recipe_keys`.
+_RECIPE_KEYS = ("enable_lossscale", "scale_factor", "scale_window", "enable_global_norm", "max_grad_norm")
 
 
 @dataclass(frozen=True)
@@ -152,6 +156,8 @@ def run_training(job: Job, device: DeviceInfo, callbacks: Sequence[mindspore.tra
         accumulation_steps=config.accumulation_steps, bucketing=Bucketing(config.bucket_list, job.length_grouping),
         rank=device.rank, rank_size=device.rank_size, limits=job.limits)
     own: list[Callback] = [StopOnDivergence(output_dir, start_step, job.prefix), metrics]
+    if config.enable_profiling:
+        own.append(Profiling(output_dir / "profile", device.target))
     if evaluation:
         own.append(evaluation)
     if writes:
@@ -193,10 +199,12 @@ def configured_step(config: Config, device: DeviceInfo, network: nn.Cell, optimi
 
 def recipe_of(job: Job, device: DeviceInfo, num_rows: int, samples_per_step: int) -> dict[str, Any]:
     """What a resumed run must share with the one it continues, for its losses to be the same digits."""
-    recipe = {key: _as_words(job.config[key]) for key in job.recipe_keys}
+    recipe = {key: _as_words(job.config[key]) for key in (*job.recipe_keys, *_RECIPE_KEYS)}
     name, group = job.optimizer_options()
-    return recipe | {"num_rows": num_rows, "samples_per_step": samples_per_step, "ranks": device.rank_size,
-                     "bucket_list": list(job.config.bucket_list), name: group.to_dict()}
+    network = {key: value if isinstance(value, int | float | str) else str(value)
+               for key, value in asdict(job.bert_config).items()}
+    return recipe | {"network": network, "num_rows": num_rows, "samples_per_step": samples_per_step,
+                     "ranks": device.rank_size, "bucket_list": list(job.config.bucket_list), name: group.to_dict()}
 
 
 def _as_words(value: object) -> object:

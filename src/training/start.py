@@ -7,10 +7,15 @@ from pathlib import Path
 from mindspore import nn
 
 from src.checkpoint_files import PREFIX, Checkpoint, find_newest
+from src.errors import UserError
 from src.model_utils.communication import copy_from_first_rank, from_first_rank
 from src.model_utils.device_adapter import DeviceInfo
 from src.training.checkpoint import restore_training
 from src.training.train_step import TrainStep
+
+# Sizes of a network that its weights do not show, but without which they mean something else.
+MEANING_OF_WEIGHTS = ("num_attention_heads", "hidden_act", "use_relative_positions", "relative_position_kind",
+                      "max_relative_position")
 
 
 def resume_newest(step_cell: nn.Cell, output_dir: Path, recipe: Mapping[str, object], prefix: str = PREFIX
@@ -23,18 +28,37 @@ def resume_newest(step_cell: nn.Cell, output_dir: Path, recipe: Mapping[str, obj
     found = find_newest(output_dir, prefix)
     if found is None:
         return None
-    restore_training(step_cell, found)
     report_resumption(found, recipe)
+    restore_training(step_cell, found)
     return found.step
 
 
 def report_resumption(found: Checkpoint, recipe: Mapping[str, object]) -> None:
-    """Say which checkpoint a run goes on from, and in what its recipe differs from the run that saved it."""
+    """Say which checkpoint a run goes on from, and in what its recipe differs from the run that saved it.
+
+    Raises:
+        UserError: the network computes something else with the weights.
+    """
+    there, here = _flat(found.metadata), _flat(recipe)
+    changed = {key: f"{key} {there[key]} -> {value}" for key, value in here.items()
+               if key in there and there[key] != value}
+    another = [changed[key] for key in map("network.{}".format, MEANING_OF_WEIGHTS) if key in changed]
+    if another:
+        raise UserError(f"the checkpoint {found.path} was made with another network: {', '.join(another)}; resume with "
+                        f"the settings of that training, or give a copy of the .ckpt alone to take over only the "
+                        f"weights")
     print(f"resumed from {found.path} after step {found.step}", flush=True)
-    changed = [f"{key} {found.metadata.get(key)} -> {value}" for key, value in recipe.items()
-               if found.metadata.get(key) != value]
     if changed:
-        print(f"continues differently from the run that saved it: {', '.join(changed)}", file=sys.stderr, flush=True)
+        print(f"continues differently from the run that saved it: {', '.join(changed.values())}", file=sys.stderr,
+              flush=True)
+
+
+def _flat(recipe: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    """A recipe with dotted keys. What an older version did not save is not there, and is not compared."""
+    flat = {}
+    for key, value in recipe.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
 
 
 def start_as_first_rank(step_cell: TrainStep, device: DeviceInfo, load: Callable[[], int]) -> int:

@@ -6,6 +6,7 @@ is G^-1 dW A^-1. THOR (Chen et al. 2021) makes that payable: A and G are refresh
 into blocks along their diagonals before they are inverted.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import mindspore as ms
@@ -14,7 +15,7 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from src.errors import UserError
 from src.layers import Dense
-from src.training.optimizer import Optimizer, WarmUpPolynomialDecay, scaled, squared_norm
+from src.training.optimizer import NOT_DECAYED, Optimizer, WarmUpPolynomialDecay, scaled, squared_norm
 
 SMALLEST = 1e-30  # keeps a quotient defined where a layer is still
 
@@ -165,14 +166,14 @@ class Thor(Optimizer):
 
     def __init__(self, network: nn.Cell, learning_rate: WarmUpPolynomialDecay, damping: WarmUpPolynomialDecay,
                  weight_decay: float = 0.0, momentum: float = 0.9, beta2: float = 0.999, eps: float = 1e-6,
-                 frequency: int = 100, block_size: int = 128):
+                 frequency: int = 100, block_size: int = 128, decay_filter: Sequence[str] = NOT_DECAYED):
         _check(frequency, block_size, damping)
         weights = network.trainable_params()
         layers = observe(network, block_size)
         dense = {layer.weight.name: layer for layer in layers}
         # Dense weights first: parts of a tuple cost no operators.
         weights.sort(key=lambda weight: weight.name not in dense)
-        super().__init__(weights, learning_rate, weight_decay)
+        super().__init__(weights, learning_rate, weight_decay, decay_filter=decay_filter)
         self.num_dense = sum(weight.name in dense for weight in weights)
         self.damping = damping
         self.beta1, self.beta2, self.eps = momentum, beta2, eps

@@ -1,6 +1,6 @@
 """Named-entity recognition as a fine-tuning task."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -51,6 +51,9 @@ class NerTask(FinetuneTask):
         self.eval_columns = dict.fromkeys(SEQUENCE_COLUMNS, "int32") if self.is_benchmark else self.train_columns
         self.labels = read_label_scheme(config)
         count = len(self.labels.tags)
+        if config.num_class not in (0, count, self.labels.num_labels(config.use_crf)):
+            raise UserError(f"num_class: {config.num_class}, but {self.labels.source} has {len(self.labels.types)} "
+                            f"types, which make {count} tags; leave num_class out, or give the label file of the data")
         self.limits = token_limits(bert_config) | {
             "label_ids": Limit(count, f"{self.labels.source} has {len(self.labels.types)} types")}
 
@@ -93,8 +96,8 @@ class NerTask(FinetuneTask):
 
     # ------------------------------------------------------------ records
 
-    def _open_records(self, option: str, columns: dict[str, str]) -> Records:
-        records = super()._open_records(option, columns)
+    def _open_records(self, option: str, columns: Mapping[str, str], num_samples: int | None = None) -> Records:
+        records = super()._open_records(option, columns, num_samples)
         length = records.columns["label_ids"][1]
         if length != records.seq_length:
             raise UserError(f"{option}: {records.files[0]} has {length} labels for {records.seq_length} tokens; give "

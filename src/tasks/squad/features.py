@@ -131,6 +131,11 @@ class SquadFeatures:
 
     # ------------------------------------------------------------ reading
 
+    def limit(self, num_samples: int) -> None:
+        """Have only the first so many records from now on; a number below 1 leaves all."""
+        if num_samples > 0:
+            self.num_rows = min(self.num_rows, num_samples)
+
     def select(self, names: Iterable[str]) -> None:
         """Have only these columns from now on, in this order."""
         self.columns = {name: self.columns[name] for name in names}

@@ -122,7 +122,9 @@ class SquadTask(FinetuneTask):
     def train_records(self) -> Records | SquadFeatures:
         """The records to train on, made from a JSON file or read from record files."""
         if is_json(self.config.train_data_file_path):
-            return self._features("train_data_file_path", is_training=True)
+            features = self._features("train_data_file_path", is_training=True)
+            features.limit(self.config.num_samples)
+            return features
         return super().train_records()
 
     def eval_records(self) -> Records | SquadFeatures:
