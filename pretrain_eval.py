@@ -6,6 +6,7 @@
 from src.bert_for_pre_training import BertPretrainEval
 from src.checkpoint import load_weights
 from src.errors import UserError, run_script
+from src.initialization import undrawn_weights
 from src.model_utils.config import Config, load_config
 from src.model_utils.device_adapter import set_up_device
 from src.model_utils.moxing_adapter import cloud_storage
@@ -25,7 +26,8 @@ def evaluate_checkpoint(config: Config) -> dict[str, float]:
     device = set_up_device(config)
     bert_config = bert_config_of(config, device.target)
     batches = evaluation_batches(config, bert_config, device)
-    network = BertPretrainEval(bert_config)
+    with undrawn_weights():
+        network = BertPretrainEval(bert_config)
     report = load_weights(network, config.eval_ckpt)
     print(report, flush=True)
     without_weights = [*report.missing, *report.wrong_shape]

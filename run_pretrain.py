@@ -14,6 +14,7 @@ from src.callbacks import Callback, Checkpoints, Periodic, ProgressBar, RunPlan,
 from src.dataset import BatchStream
 from src.errors import UserError, run_script
 from src.files import make_output_dir
+from src.initialization import undrawn_weights
 from src.metrics_file import LossPlot, MetricsFile
 from src.model_utils.config import Config, load_config, select_network
 from src.model_utils.device_adapter import DeviceInfo, set_up_device
@@ -77,7 +78,8 @@ def run_length(config: Config, device: DeviceInfo, records: Records) -> tuple[in
 
 def build_training_step(config: Config, bert_config: BertConfig, device: DeviceInfo, total_steps: int) -> TrainStep:
     """The network with its initial weights, its optimizer, and the step that trains it."""
-    network = BertNetworkWithLoss(bert_config, is_training=True)
+    with undrawn_weights():
+        network = BertNetworkWithLoss(bert_config, is_training=True)
     initialize_parameters(network, bert_config.initializer_range, config.seed)
     optimizer = create_optimizer(config.optimizer, network, config[config.optimizer], total_steps)
     return configured_step(config, device, network, optimizer)

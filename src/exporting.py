@@ -19,6 +19,7 @@ from src.errors import UserError
 from src.files import atomic_files, make_output_dir
 from src.finetune_task import FinetuneTask
 from src.finetuning import finetune_bert_config, load_finetuned
+from src.initialization import undrawn_weights
 from src.model_utils.config import Config
 from src.onnx_export import INPUTS, Head, classifier_head, ner_head, pretraining_head, squad_head, write_onnx
 from src.onnx_graph import onnx_package
@@ -57,7 +58,8 @@ def export_model(config: Config, device_target: str) -> Path:
     if file_format == "ONNX":
         onnx_package("onnx", "file_format ONNX")
     path = model_path(config.export_file_name, file_format)
-    exported = network_to_export(config, device_target)
+    with undrawn_weights():
+        exported = network_to_export(config, device_target)
     make_output_dir(path.parent, "export_file_name")
     load_finetuned(exported.network, config.export_ckpt_file, exported.checkpoint_name, "export_ckpt_file")
     return _write(exported, config, path)

@@ -10,6 +10,7 @@ from src.callbacks import Periodic, RunPlan, StepReport
 from src.checkpoint import read_about, save_weights
 from src.communication import from_first_rank
 from src.finetune_task import Evaluation, FinetuneTask
+from src.initialization import undrawn_weights
 from src.metrics_file import MetricsFile
 from src.model_utils.device_adapter import DeviceInfo
 from src.train_step import TrainStep
@@ -39,7 +40,8 @@ class TrainingEvaluation(Periodic):
         self.best_path = output_dir / f"{task.name}_best.ckpt"
         self.predictions_path = Path(task.config.predictions_file or output_dir / task.predictions_name)
         self.batches = task.evaluation_batches(device.rank, device.rank_size)
-        self.network = task.evaluation_network().set_train(False)
+        with undrawn_weights():
+            self.network = task.evaluation_network().set_train(False)
         self.patience = task.config.early_stopping_patience
         self.best: dict | None = None  # step, results and lines of the best evaluation
         self.without_gain = 0  # evaluations since

@@ -20,6 +20,7 @@ from src.errors import UserError
 from src.files import atomic_write, make_output_dir
 from src.finetune_evaluation import TrainingEvaluation
 from src.finetune_task import FinetuneTask
+from src.initialization import undrawn_weights
 from src.metrics_file import LossPlot, MetricsFile
 from src.model_utils.config import Config, load_config
 from src.model_utils.device_adapter import DeviceInfo, resolve_compute_type, set_up_device
@@ -109,7 +110,8 @@ def load_finetuned(network: nn.Cell, path: str, name: str, option: str = "load_f
 def evaluate_checkpoint(task: FinetuneTask, device: DeviceInfo) -> dict[str, float]:
     """Evaluate `load_finetune_checkpoint_path`; see `report_evaluation`."""
     batches = task.evaluation_batches(device.rank, device.rank_size)
-    network = task.evaluation_network()
+    with undrawn_weights():
+        network = task.evaluation_network()
     report = load_finetuned(network, task.config.load_finetune_checkpoint_path, task.name)
     print(report, flush=True)
     return report_evaluation(task, network.set_train(False), batches, writes=device.rank == 0)
@@ -182,7 +184,8 @@ def finetune(task: FinetuneTask, device: DeviceInfo) -> dict[str, float]:
 def build_training_step(task: FinetuneTask, device: DeviceInfo, total_steps: int) -> TrainStep:
     """The network with random weights, its optimizer, and the step that trains it."""
     config = task.config
-    network = task.training_network()
+    with undrawn_weights():
+        network = task.training_network()
     initialize_parameters(network, task.bert_config.initializer_range, config.seed)
     optimizer = finetune_optimizer(config, network, total_steps)
     return configured_step(config, device, network, optimizer)

@@ -12,6 +12,7 @@ from src.bert_model import BertConfig
 from src.errors import UserError
 from src.exporting import check_classes
 from src.finetuning import load_finetuned
+from src.initialization import undrawn_weights
 from src.model_utils.config import Config
 from src.onnx_inference import OnnxNetwork
 from src.tasks import task_type
@@ -81,7 +82,8 @@ def open_model(config: Config, bert_config: BertConfig, name: str, network: Call
         if not config.load_finetune_checkpoint_path:
             raise UserError("load_finetune_checkpoint_path is not set; give the fine-tuned checkpoint or its "
                             "directory, or an exported model with --model")
-        loaded = network().set_train(False)
+        with undrawn_weights():
+            loaded = network().set_train(False)
         load_finetuned(loaded, config.load_finetune_checkpoint_path, name)
         return InferenceModel(loaded)
     if model.suffix not in (".onnx", ".mindir"):

@@ -6,6 +6,7 @@ from src.bert_for_pre_training import BertPreTraining
 from src.checkpoint import load_weights
 from src.errors import UserError
 from src.fill_mask import MaskFiller
+from src.initialization import undrawn_weights
 from src.model_utils.config import Config
 from src.prediction import required
 from src.pretraining import bert_config_of
@@ -23,7 +24,8 @@ class MaskPredictor:
         vocab_file = required(config, "vocab_file_path", "the vocab.txt that the records were made with")
         tokenizer = FullTokenizer(vocab_file, config.do_lower_case == "true", never_split=[MASK])
         bert_config = bert_config_of(config, config.device_target)
-        network = BertPreTraining(bert_config, is_training=False)
+        with undrawn_weights():
+            network = BertPreTraining(bert_config, is_training=False)
         report = load_weights(network, checkpoint)
         without_weights = [*report.missing, *report.wrong_shape]
         if without_weights:

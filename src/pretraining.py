@@ -12,6 +12,7 @@ from src.bert_model import BertConfig
 from src.callbacks import StepReport
 from src.communication import gather
 from src.dataset import PRETRAIN_TYPES, EvaluationBatches, Limit, open_records, pretrain_limits
+from src.initialization import undrawn_weights
 from src.metrics_file import MetricsFile
 from src.model_utils.config import Config, select_network
 from src.model_utils.device_adapter import DeviceInfo, resolve_compute_type
@@ -71,7 +72,8 @@ class TrainingEvaluation:
         """Scores go to standard output and into `metrics`, None on ranks that do not report."""
         self.weights = {parameter.name: parameter for parameter in step_cell.network.get_parameters()}
         self.metrics = metrics
-        self.network = BertPretrainEval(bert_config)
+        with undrawn_weights():
+            self.network = BertPretrainEval(bert_config)
         self.batches = evaluation_batches(config, bert_config, device)
 
     def run(self, report: StepReport) -> None:
