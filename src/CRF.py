@@ -156,7 +156,7 @@ class LogOfPathSumInSteps(nn.Cell):
         while step < steps.shape[0]:
             _, _, reached = self.exp_and_log_of_sum(forward.expand_dims(2) + moves, 1)
             forward = ops.where(is_token[step], reached.squeeze(1) + steps[step], forward)
-            largest = forward.max(1, keepdims=True)
+            largest = forward.max((1,), keepdims=True)
             forward, logs = forward - largest, logs + largest
             sums = put_row(sums, step, forward)
             step = step + 1
@@ -165,7 +165,7 @@ class LogOfPathSumInSteps(nn.Cell):
 
     def exp_and_log_of_sum(self, x: Tensor, axis: int) -> tuple[Tensor, Tensor, Tensor]:
         """exp(x) over its largest number along the axis; the sums of these; the logarithms of the sums of exp(x)."""
-        largest = x.max(axis, keepdims=True)
+        largest = x.max((axis,), keepdims=True)
         parts = ops.exp(x - largest)
         total = parts.sum(axis, keepdims=True)
         return parts, total, largest + ops.log(total)
@@ -186,7 +186,7 @@ class LogOfPathSumInSteps(nn.Cell):
             pairs = parts * (share.expand_dims(2) / part_sums)  # [B,K,K]
             moves_gradient = moves_gradient + pairs.sum(0)
             gradients = put_row(gradients, step, pairs.sum(1))
-            after = ops.where(is_token[step], before - before.max(1, keepdims=True), after)
+            after = ops.where(is_token[step], before - before.max((1,), keepdims=True), after)
             step = step - 1
         gradients = put_row(gradients, self.zeros_like(begin), self.softmax(steps[0] + after) * weight)
         return gradients, moves_gradient, ends_gradient, self.zeros_like(is_token), self.zeros_like(begin)
@@ -256,7 +256,7 @@ class CRF(nn.Cell):
         K = self.num_tags
         T = self.transitions
         widest = ops.stack([scores.max() - scores.min() for scores in (T[:K, :K], T[:K, self.start], T[self.stop, :K])])
-        emitted = ((emissions.max(2) - emissions.min(2)) * mask).max()
+        emitted = ((emissions.max((2,)) - emissions.min((2,))) * mask).max()
         return 2.0 * widest.max() + emitted <= ORDINARY_RANGE
 
     def losses_in_steps(self, emissions: Tensor, path: tuple[Tensor, Tensor, Tensor], mask: Tensor,
