@@ -130,7 +130,8 @@ class LogOfPathSum(nn.Cell):
 class LogOfPathSumInSteps(nn.Cell):
     """Logarithm of the sum of exp(score) over all paths, a step after another, for any finite scores.
 
-    The gradient of a score is the probability of what it belongs to, likewise from logarithms.
+    That takes several times as long as `LogOfPathSum`. The gradient of a score is the probability of what it belongs
+    to, likewise from logarithms.
     """
 
     def __init__(self):
@@ -313,7 +314,7 @@ class CRF(nn.Cell):
             count = 2 * count
         length = steps // count + 1
         blocks = ops.zeros((batch, count * length - steps, self.num_tags + 1), ms.float32) + self.ended  # added steps
-        if steps > 0:  # the gradient of an empty slice fails
+        if steps > 0:  # the Slice kernel may refuse an empty slice
             is_token = mask[:, 1:].expand_dims(2)  # [B,S-1,1]
             factors = ops.concat((factors[:, 1:] * is_token, 1.0 - is_token), 2)  # [B,S-1,K+1]
             blocks = ops.concat((factors, blocks), 1)
