@@ -198,6 +198,18 @@ def test_any_finite_scores(compiled, deviation, length):
         check_against_float64(compiled(*problem), problem, deviation)
 
 
+@pytest.mark.parametrize("deviation", [1, 100])
+def test_without_a_graph(deviation):
+    transitions, emissions, labels, mask = made_up(4, batch=2, length=3)
+    problem = transitions, emissions * deviation, labels, mask
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    try:
+        found = Gradients(crf_with(transitions))(*map(Tensor, problem[1:]))
+    finally:
+        ms.set_context(mode=ms.GRAPH_MODE)
+    check_against_float64([value.asnumpy() for value in found], problem, deviation)
+
+
 def test_the_best_path_of_one_token():
     transitions, emissions, _, mask = made_up(4, batch=5, length=1)
     best = Decode(crf_with(transitions))(Tensor(emissions), Tensor(mask)).asnumpy()
