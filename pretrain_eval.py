@@ -4,6 +4,7 @@
 """
 
 from src.errors import UserError, run_script
+from src.initialization import undrawn_weights
 from src.model_utils.config import Config, load_config
 from src.model_utils.device_adapter import set_up_device
 from src.model_utils.moxing_adapter import cloud_storage
@@ -23,7 +24,8 @@ def evaluate_checkpoint(config: Config) -> dict[str, float]:
     device = set_up_device(config)
     task = PretrainTask.from_config(config, device.target)
     batches = task.evaluation_batches(device.rank, device.rank_size)
-    network = task.evaluation_network()
+    with undrawn_weights():
+        network = task.evaluation_network()
     print(task.load(network, config.eval_ckpt, "eval_ckpt"), flush=True)
     score = evaluate(network, batches)
     print("\n".join(score.lines()))

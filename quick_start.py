@@ -26,6 +26,7 @@ from src.checkpoint_files import find_newest
 from src.errors import UserError, run_script
 from src.files import atomic_write, make_output_dir
 from src.generate_mindrecord import generate_pretrain_mindrecord
+from src.initialization import undrawn_weights
 from src.tasks.pretraining.fill_mask import MaskFiller
 from src.tokenization import MASK, FullTokenizer
 from src.tools import build_vocab, collect_documentation
@@ -167,7 +168,8 @@ def masked_sentences(text: Path, tokenizer: FullTokenizer, count: int = 5) -> li
 
 def show_masks(config: BertConfig, checkpoint: Path, tokenizer: FullTokenizer, sentences: Sequence[str]) -> None:
     """Print what the trained network puts in place of [MASK]."""
-    network = BertPreTraining(config, is_training=False)
+    with undrawn_weights():
+        network = BertPreTraining(config, is_training=False)
     load_weights(network, checkpoint)
     filler = MaskFiller(network, tokenizer, config.seq_length)
     print()

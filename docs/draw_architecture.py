@@ -20,7 +20,7 @@ COLUMNS = (
                 "worker_processes")},
     {"model_utils": ("model_utils",), "records": ("records",),
      "network": ("layers", "dropout", "lstm", "CRF", "bert_model", "bert_for_pre_training", "finetune_eval_model",
-                 "bert_for_finetune", "onnx_graph")},
+                 "bert_for_finetune", "onnx_graph", "initialization")},
     {"dataset": ("dataset",)},
     {"training": ("training",)},
     {"tasks": ("tasks",)},

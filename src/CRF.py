@@ -4,7 +4,8 @@ The score of a tag sequence is the sum of the emissions of its tags and of the t
 and to <STOP>. Padding is outside the sequence: it enters neither the partition function nor the best path.
 
 The partition function is a product of one matrix a step. `LogOfPathSum` computes it in few and large operations, whose
-compilation does not grow with the sequence.
+compilation does not grow with the sequence, from probabilities in float32. Where scores differ by so much that these
+could become zero, `LogOfPathSumInSteps` takes its place, a step after another in logarithms.
 
 Shapes at line ends: B batch, S sequence, K tags without <START> and <STOP>, T states, P blocks of L steps.
 """
@@ -15,6 +16,7 @@ from mindspore import Parameter, Tensor, nn, ops
 
 IMPOSSIBLE = -10000.0  # score of transitions to <START> and from <STOP>, which no path takes
 SHORTEST_BLOCK = 8  # steps L: most of the work is then products with the one transition matrix
+ORDINARY_RANGE = 64.0  # of scores, whose probabilities `LogOfPathSum` takes: float32 ends at exp(-87)
 
 
 class LogOfPathSum(nn.Cell):
@@ -125,6 +127,72 @@ class LogOfPathSum(nn.Cell):
         return before, after, from_first
 
 
+class LogOfPathSumInSteps(nn.Cell):
+    """Logarithm of the sum of exp(score) over all paths, a step after another, for any finite scores.
+
+    That takes several times as long as `LogOfPathSum`. The gradient of a score is the probability of what it belongs
+    to, likewise from logarithms.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.softmax = ops.Softmax(axis=-1)
+        self.zeros_like = ops.ZerosLike()
+
+    def construct(self, steps: Tensor, moves: Tensor, ends: Tensor, is_token: Tensor,
+                  begin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the logarithms [B], and those of the sums up to the last tags [B,K] and up to every tag [S,B,K].
+
+        The sums have the largest of their step taken out, as nothing else keeps their digits.
+
+        Args:
+            steps: scores [S,B,K] of the tag of each token.
+            moves: scores [K,K] from tag to tag.
+            ends: scores [B,K] of ending in a tag.
+            is_token: bool [S,B,1].
+            begin: the first step to take, int32 []: 1, or S for none where the result is not needed.
+        """
+        forward, sums, logs = steps[0], steps, self.zeros_like(steps[0, :, :1])
+        step = begin
+        while step < steps.shape[0]:
+            _, _, reached = self.exp_and_log_of_sum(forward.expand_dims(2) + moves, 1)
+            forward = ops.where(is_token[step], reached.squeeze(1) + steps[step], forward)
+            largest = forward.max((1,), keepdims=True)
+            forward, logs = forward - largest, logs + largest
+            sums = put_row(sums, step, forward)
+            step = step + 1
+        _, _, total = self.exp_and_log_of_sum(forward + ends, 1)
+        return (logs + total).squeeze(1), forward, sums
+
+    def exp_and_log_of_sum(self, x: Tensor, axis: int) -> tuple[Tensor, Tensor, Tensor]:
+        """exp(x) over its largest number along the axis; the sums of these; the logarithms of the sums of exp(x)."""
+        largest = x.max((axis,), keepdims=True)
+        parts = ops.exp(x - largest)
+        total = parts.sum(axis, keepdims=True)
+        return parts, total, largest + ops.log(total)
+
+    def bprop(self, steps: Tensor, moves: Tensor, ends: Tensor, is_token: Tensor, begin: Tensor,
+              out: tuple[Tensor, ...], dout: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Return the gradients of the arguments."""
+        _, forward, sums = out
+        weight = dout[0].expand_dims(1)  # [B,1]
+        ends_gradient = self.softmax(forward + ends) * weight
+        after, gradients, moves_gradient = ends, self.zeros_like(steps), self.zeros_like(moves)
+        step = steps.shape[0] - 1 + self.zeros_like(begin)
+        while step >= begin:
+            onward = (steps[step] + after).expand_dims(1) + moves  # [B,K,K]
+            parts, part_sums, before = self.exp_and_log_of_sum(onward, 2)
+            before = before.squeeze(2)
+            share = self.softmax(sums[step - 1] + before) * weight * is_token[step].astype(ms.float32)  # [B,K]
+            pairs = parts * (share.expand_dims(2) / part_sums)  # [B,K,K]
+            moves_gradient = moves_gradient + pairs.sum(0)
+            gradients = put_row(gradients, step, pairs.sum(1))
+            after = ops.where(is_token[step], before - before.max((1,), keepdims=True), after)
+            step = step - 1
+        gradients = put_row(gradients, self.zeros_like(begin), self.softmax(steps[0] + after) * weight)
+        return gradients, moves_gradient, ends_gradient, self.zeros_like(is_token), self.zeros_like(begin)
+
+
 def put_row(rows: Tensor, number: Tensor, row: Tensor) -> Tensor:
     """Replace rows[number]."""
     return ops.tensor_scatter_update(rows, number.reshape((1, 1)), row.expand_dims(0))
@@ -150,6 +218,7 @@ class CRF(nn.Cell):
         self.transitions = Parameter(Tensor(transitions), name="transitions")
         self.ended = Tensor(np.eye(num_tags + 1, dtype=np.float32)[num_tags:])  # [1,K+1]
         self.log_of_sum = LogOfPathSum(num_tags + 1)
+        self.log_of_sum_in_steps = LogOfPathSumInSteps()
 
     def construct(self, emissions: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
         """Mean over the batch of the negative log likelihood of the labels.
@@ -160,51 +229,96 @@ class CRF(nn.Cell):
             mask: int32 [B,S], 1 for the tokens of a sequence, of which there is at least one, then 0.
         """
         mask = mask.astype(ms.float32)
-        return (self.log_partition(emissions, mask) - self.path_score(emissions, labels, mask)).mean()
+        emissions = emissions[:, :, :self.num_tags]  # [B,S,K]
+        path = self.path_scores(emissions, labels, mask)
+        ordinary = ops.stop_gradient(self.are_ordinary(emissions, mask))
+        # With zeros in the place of other scores, so that the gradient has no infinity to multiply by zero.
+        kept = ordinary.astype(ms.float32)
+        emitted, moved, ended = path
+        losses = self.log_partition(emissions * kept, self.transitions * kept, mask) - (
+            ((emitted + moved) * mask).sum(1) + ended)
+        return ops.where(ordinary, losses, self.losses_in_steps(emissions, path, mask, ordinary)).mean()
 
-    def path_score(self, emissions: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
-        """Scores [B] of the labels; mask is float32."""
+    def path_scores(self, emissions: Tensor, labels: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Scores of the labels: their emissions [B,S], the transitions to them [B,S] and to the end [B]."""
         emitted = ops.gather_elements(emissions, 2, labels.expand_dims(2)).squeeze(2)  # [B,S]
         before = ops.concat((ops.full_like(labels[:, :1], self.start), labels[:, :-1]), 1)  # [B,S]
         moved = ops.gather(self.transitions.reshape((-1,)), labels * (self.num_tags + 2) + before, 0)  # [B,S]
         last = (mask.sum(1, keepdims=True) - 1).astype(ms.int32)  # [B,1]
         ended = ops.gather(self.transitions[self.stop], ops.gather_elements(labels, 1, last), 0)  # [B,1]
-        return ((emitted + moved) * mask).sum(1) + ended.squeeze(1)
+        return emitted, moved, ended.squeeze(1)
 
-    def log_partition(self, emissions: Tensor, mask: Tensor) -> Tensor:
-        """Logarithm [B] of the sum of exp(score) over all tag sequences; mask is float32.
+    def are_ordinary(self, emissions: Tensor, mask: Tensor) -> Tensor:
+        """Whether no probability that `log_partition` meets can become zero, bool []; mask is float32.
+
+        In a block they are relative to the likeliest tags of its first and its last step: they differ by two
+        transitions and one emission.
+        """
+        K = self.num_tags
+        T = self.transitions
+        widest = ops.stack([scores.max() - scores.min() for scores in (T[:K, :K], T[:K, self.start], T[self.stop, :K])])
+        emitted = ((emissions.max((2,)) - emissions.min((2,))) * mask).max()
+        return 2.0 * widest.max() + emitted <= ORDINARY_RANGE
+
+    def losses_in_steps(self, emissions: Tensor, path: tuple[Tensor, Tensor, Tensor], mask: Tensor,
+                        ordinary: Tensor) -> Tensor:
+        """Negative log likelihoods [B] of any finite scores; nothing of use if they are ordinary.
+
+        All scores are relative to that of the labels in the same step, so that a sum over many large scores does not
+        hide small differences.
+        """
+        K = self.num_tags
+        emitted, moved, ended = path
+        steps = (emissions - emitted.expand_dims(2) - moved.expand_dims(2)).transpose(1, 0, 2)  # [S,B,K]
+        entries = (self.transitions[:K, self.start] + ops.zeros_like(steps[0])).expand_dims(0)  # [1,B,K]
+        steps = ops.concat((steps[:1] + entries, steps[1:]), 0) if steps.shape[0] > 1 else steps + entries
+        ends = self.transitions[self.stop, :K] - ended.expand_dims(1)  # [B,K]
+        begin = ops.where(ordinary, emissions.shape[1], 1).astype(ms.int32)
+        is_token = mask.transpose(1, 0).expand_dims(2) > 0  # [S,B,1]
+        losses, _, _ = self.log_of_sum_in_steps(steps, self.transitions[:K, :K].T, ends, is_token, begin)
+        return losses
+
+    def log_partition(self, emissions: Tensor, transitions: Tensor, mask: Tensor) -> Tensor:
+        """Logarithm [B] of the sum of exp(score) over all tag sequences.
 
         After its last token a sequence moves to a state of its own, "ended", and stays there: so every step of every
         sequence is a product with the same matrix. All numbers are probabilities times a factor whose logarithm is kept
         aside, so that nothing overflows.
+
+        Args:
+            emissions: [B,S,K].
+            transitions: as those of the cell.
+            mask: float32 [B,S].
         """
         K = self.num_tags
-        moves, log_move = self._exp(self.transitions[:K, :K].T, (0, 1))  # [K,K] from, to
-        first, log_first = self._exp(self.transitions[:K, self.start], (0,))  # [K]
-        last, log_last = self._exp(self.transitions[self.stop, :K], (0,))  # [K]
-        factors, log_factors = self._exp(emissions[:, :, :K], (2,))  # [B,S,K], [B,S,1]
+        moves, log_move = self._exp(transitions[:K, :K].T, (0, 1))  # [K,K] from, to
+        first, log_first = self._exp(transitions[:K, self.start], (0,))  # [K]
+        last, log_last = self._exp(transitions[self.stop, :K], (0,))  # [K]
+        factors, log_factors = self._exp(emissions, (2,))  # [B,S,K], [B,S,1]
 
         vector = ops.concat((first * factors[:, 0], ops.zeros_like(mask[:, :1])), 1)  # [B,K+1]
         moves = ops.concat((ops.concat((moves, last.expand_dims(1)), 1), self.ended), 0)  # [K+1,K+1]
         logs = (log_factors.squeeze(2) * mask).sum(1) + log_move * (mask.sum(1) - 1) + log_first + log_last  # [B]
-        blocks = self._in_blocks(factors[:, 1:], mask[:, 1:].expand_dims(2))
+        blocks = self._in_blocks(factors, mask)
         matrices, block_logs = self.log_of_sum.multiply_blocks(ops.stop_gradient(moves), ops.stop_gradient(blocks))
         return logs + block_logs + self.log_of_sum(vector, moves, blocks, matrices)
 
-    def _in_blocks(self, factors: Tensor, is_token: Tensor) -> Tensor:
-        """Factors [P,L,B,K+1] of all states from those of the tags [B,S-1,K]; is_token is float32 [B,S-1,1].
+    def _in_blocks(self, factors: Tensor, mask: Tensor) -> Tensor:
+        """Factors [P,L,B,K+1] of all states in the steps after the first token, from those of the tags [B,S,K].
 
-        At padding, and in at least one step that is added, all sequences end. P is a power of two.
+        At padding, and in at least one step that is added, all sequences end. P is a power of two; mask is float32.
         """
-        batch, steps, _ = factors.shape
+        batch, steps = factors.shape[0], factors.shape[1] - 1
         count = 1
         while 2 * count * SHORTEST_BLOCK <= steps + 1:
             count = 2 * count
         length = steps // count + 1
-        factors = ops.concat((factors * is_token, 1.0 - is_token), 2)  # [B,S-1,K+1]
-        added = ops.zeros((batch, count * length - steps, self.num_tags + 1), ms.float32) + self.ended
-        factors = ops.concat((factors, added), 1).transpose(1, 0, 2)
-        return factors.reshape((count, length, batch, self.num_tags + 1))
+        blocks = ops.zeros((batch, count * length - steps, self.num_tags + 1), ms.float32) + self.ended  # added steps
+        if steps > 0:  # the Slice kernel may refuse an empty slice
+            is_token = mask[:, 1:].expand_dims(2)  # [B,S-1,1]
+            factors = ops.concat((factors[:, 1:] * is_token, 1.0 - is_token), 2)  # [B,S-1,K+1]
+            blocks = ops.concat((factors, blocks), 1)
+        return blocks.transpose(1, 0, 2).reshape((count, length, batch, self.num_tags + 1))
 
     def _exp(self, scores: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """exp(scores - m) and m, the largest score along the axes.

@@ -11,9 +11,8 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from src.bert_model import BertConfig, BertModel
+from src.initialization import truncated_normal
 from src.layers import Dense, LayerNorm, bias_add
-
-CHUNK = 1 << 18  # numbers drawn at a time: 1 MB stays in the cache
 
 
 class GetMaskedLMOutput(nn.Cell):
@@ -22,7 +21,7 @@ class GetMaskedLMOutput(nn.Cell):
     def __init__(self, config: BertConfig):
         super().__init__()
         self.compute_type = config.compute_type
-        self.dense = Dense(config.hidden_size, config.hidden_size, activation=config.hidden_act)
+        self.dense = Dense(config.hidden_size, config.hidden_size, config.hidden_act, config.initializer_range)
         self.layernorm = LayerNorm(config.hidden_size)
         self.output_bias = Parameter(Tensor(np.zeros(config.vocab_size, np.float32)), name="output_bias")
         self.matmul = ops.MatMul(transpose_b=True)
@@ -45,7 +44,7 @@ class GetNextSentenceOutput(nn.Cell):
     def __init__(self, config: BertConfig):
         super().__init__()
         self.compute_type = config.compute_type
-        self.dense = Dense(config.hidden_size, 2)
+        self.dense = Dense(config.hidden_size, 2, initializer_range=config.initializer_range)
 
     def construct(self, pooled: Tensor) -> Tensor:
         """Map pooled [B,H] to float32 logits [B,2]."""
@@ -140,27 +139,8 @@ class BertPretrainEval(nn.Cell):
         return words, classes, word_losses, class_losses
 
 
-def truncated_normal(shape: tuple[int, ...], standard_deviation: float, key: tuple[int, ...]) -> np.ndarray:
-    """Draw a float32 array from the normal distribution without what lies beyond two standard deviations.
-
-    `key` alone determines the numbers.
-    """
-    generator = np.random.Generator(np.random.SFC64(key))
-    values = np.empty(int(np.prod(shape)), np.float32)
-    for start in range(0, values.size, CHUNK):
-        part = values[start:start + CHUNK]
-        generator.standard_normal(out=part, dtype=np.float32)
-        outside = np.flatnonzero(np.abs(part) > 2)
-        while outside.size:
-            redrawn = generator.standard_normal(outside.size, dtype=np.float32)
-            part[outside] = redrawn
-            outside = outside[np.abs(redrawn) > 2]
-        part *= np.float32(standard_deviation)
-    return values.reshape(shape)
-
-
 def initialize_parameters(network: nn.Cell, initializer_range: float, seed: int) -> None:
-    """Give every parameter of `network` the value that BERT starts from.
+    """Give every parameter of `network` the value that BERT starts from, again and reproducibly.
 
     Weights and tables are drawn by `truncated_normal` with the standard deviation `initializer_range`; biases and beta
     are 0, gamma is 1. A parameter's numbers depend on `seed` and its name only. Other kinds of parameters keep what

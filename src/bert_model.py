@@ -17,6 +17,7 @@ from mindspore import Parameter, Tensor, lazy_inline, nn, ops
 
 from src.dropout import Dropout
 from src.errors import UserError
+from src.initialization import random_weight
 from src.layers import Dense, LayerNorm, Softmax, get_activation, on_cpu
 
 # Where the distance between two tokens is clipped: the published MindSpore checkpoints, and the paper.
@@ -108,13 +109,13 @@ class BertConfig:
 
 
 class Embedding(nn.Cell):
-    """A table of vectors [rows, width] looked up by id."""
+    """A table of vectors [rows, width] looked up by id, at first random with deviation `initializer_range`."""
 
-    def __init__(self, rows: int, width: int, use_one_hot: bool = False):
+    def __init__(self, rows: int, width: int, use_one_hot: bool = False, initializer_range: float = 0.02):
         super().__init__()
         self.rows = rows
         self.use_one_hot = use_one_hot
-        self.embedding_table = Parameter(Tensor(np.zeros((rows, width), np.float32)), name="embedding_table")
+        self.embedding_table = Parameter(random_weight((rows, width), initializer_range), name="embedding_table")
 
     def construct(self, ids: Tensor) -> Tensor:
         """Map ids [...] to vectors [..., width]."""
@@ -132,8 +133,10 @@ class EmbeddingPostprocessor(nn.Cell):
     def __init__(self, config: BertConfig, dropout: float, use_one_hot_embeddings: bool = False):
         super().__init__()
         self.use_absolute_positions = not config.use_relative_positions
-        self.token_type_embedding = Embedding(config.type_vocab_size, config.hidden_size, use_one_hot_embeddings)
-        self.full_position_embedding = Embedding(config.max_position_embeddings, config.hidden_size)
+        self.token_type_embedding = Embedding(config.type_vocab_size, config.hidden_size, use_one_hot_embeddings,
+                                              config.initializer_range)
+        self.full_position_embedding = Embedding(config.max_position_embeddings, config.hidden_size,
+                                                 initializer_range=config.initializer_range)
         self.layernorm = LayerNorm(config.hidden_size)
         self.dropout = Dropout(dropout)
 
@@ -148,10 +151,10 @@ class EmbeddingPostprocessor(nn.Cell):
 class LearnedRelativePositions(nn.Cell):
     """A vector per clipped distance, learned, for one layer."""
 
-    def __init__(self, max_relative_position: int, size_per_head: int):
+    def __init__(self, max_relative_position: int, size_per_head: int, initializer_range: float):
         super().__init__()
-        self.embeddings_table = Parameter(Tensor(np.zeros((2 * max_relative_position + 1, size_per_head), np.float32)),
-                                          name="embeddings_table")
+        shape = 2 * max_relative_position + 1, size_per_head
+        self.embeddings_table = Parameter(random_weight(shape, initializer_range), name="embeddings_table")
 
     def construct(self, distances: Tensor) -> Tensor:
         """Map shifted distances [F,T] to vectors [F,T,D]."""
@@ -163,6 +166,10 @@ def sinusoidal_table(max_relative_position: int, size_per_head: int) -> np.ndarr
     distances = np.arange(2 * max_relative_position + 1)[:, None]
     angles = distances / 10000.0 ** (np.arange(0, size_per_head, 2) / size_per_head)  # [2K+1,D/2]
     return np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(len(distances), -1).astype(np.float32)
+
+
+def _square_dense(config: BertConfig, activation: str | None = None) -> Dense:
+    return Dense(config.hidden_size, config.hidden_size, activation, config.initializer_range)
 
 
 class BertAttention(nn.Cell):
@@ -179,9 +186,9 @@ class BertAttention(nn.Cell):
         self.hidden_size = config.hidden_size
         self.scale = 1.0 / math.sqrt(config.size_per_head)
         self.compute_type = config.compute_type
-        self.query_layer = Dense(config.hidden_size, config.hidden_size)
-        self.key_layer = Dense(config.hidden_size, config.hidden_size)
-        self.value_layer = Dense(config.hidden_size, config.hidden_size)
+        self.query_layer = _square_dense(config)
+        self.key_layer = _square_dense(config)
+        self.value_layer = _square_dense(config)
         self.softmax = Softmax()
         self.dropout = Dropout(dropout)
         self.scores_of = ops.BatchMatMul(transpose_b=True)
@@ -189,8 +196,8 @@ class BertAttention(nn.Cell):
         self.use_relative_positions = config.use_relative_positions
         self.has_own_table = config.use_relative_positions and config.relative_position_kind == "learned"
         if self.has_own_table:
-            self._generate_relative_positions_embeddings = LearnedRelativePositions(config.max_relative_position,
-                                                                                    config.size_per_head)
+            self._generate_relative_positions_embeddings = LearnedRelativePositions(
+                config.max_relative_position, config.size_per_head, config.initializer_range)
 
     def construct(self, x: Tensor, additive_mask: Tensor, relative: Tensor | None, number: Tensor) -> Tensor:
         """Map x [B*S,H], additive_mask, relative and number (see `BertTransformer`) to values [B*S,H].
@@ -228,7 +235,7 @@ class BertOutput(nn.Cell):
 
     def __init__(self, in_channels: int, config: BertConfig, dropout: float):
         super().__init__()
-        self.dense = Dense(in_channels, config.hidden_size)
+        self.dense = Dense(in_channels, config.hidden_size, initializer_range=config.initializer_range)
         self.dropout = Dropout(dropout)
         self.layernorm = LayerNorm(config.hidden_size)
 
@@ -260,7 +267,8 @@ class BertEncoderCell(nn.Cell):
         super().__init__()
         self.compute_type = config.compute_type
         self.attention = BertSelfAttention(config, attention_dropout, hidden_dropout)
-        self.intermediate = Dense(config.hidden_size, config.intermediate_size, activation=config.hidden_act)
+        self.intermediate = Dense(config.hidden_size, config.intermediate_size, config.hidden_act,
+                                  config.initializer_range)
         self.output = BertOutput(config.intermediate_size, config, hidden_dropout)
 
     def construct(self, x: Tensor, additive_mask: Tensor, relative: Tensor | None, number: Tensor) -> Tensor:
@@ -322,7 +330,8 @@ class BertModel(nn.Cell):
     """The encoder with its embeddings and pooler.
 
     Without `is_training` there is no dropout, whatever `set_train` says. `use_one_hot_embeddings` looks words and
-    token types up by matrix products, which some devices do faster than gathers.
+    token types up by matrix products, which some devices do faster than gathers. The weights are random at first, a
+    truncated normal distribution with the standard deviation `config.initializer_range` (see `src.initialization`).
     """
 
     def __init__(self, config: BertConfig, is_training: bool, use_one_hot_embeddings: bool = False):
@@ -331,10 +340,11 @@ class BertModel(nn.Cell):
         attention_dropout = config.attention_probs_dropout_prob if is_training else 0.0
         self.dtype = config.dtype
         self.compute_type = config.compute_type
-        self.bert_embedding_lookup = Embedding(config.vocab_size, config.hidden_size, use_one_hot_embeddings)
+        self.bert_embedding_lookup = Embedding(config.vocab_size, config.hidden_size, use_one_hot_embeddings,
+                                               config.initializer_range)
         self.bert_embedding_postprocessor = EmbeddingPostprocessor(config, hidden_dropout, use_one_hot_embeddings)
         self.bert_encoder = BertTransformer(config, attention_dropout, hidden_dropout)
-        self.dense = Dense(config.hidden_size, config.hidden_size, activation="tanh")
+        self.dense = _square_dense(config, "tanh")
 
     def construct(self, input_ids: Tensor, token_type_ids: Tensor, input_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Encode a batch.

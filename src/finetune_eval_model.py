@@ -28,7 +28,7 @@ class BertCLSModel(nn.Cell):
         self.compute_type = config.compute_type
         self.bert = BertModel(config, is_training)
         self.dropout = Dropout(dropout_prob if is_training else 0.0)
-        self.dense_1 = Dense(config.hidden_size, num_labels)
+        self.dense_1 = Dense(config.hidden_size, num_labels, initializer_range=config.initializer_range)
 
     def construct(self, input_ids: Tensor, input_mask: Tensor, token_type_id: Tensor) -> Tensor:
         """Map ids, mask and segments, int32 [B,S], to logits float32 [B,C]."""
@@ -43,7 +43,7 @@ class BertSquadModel(nn.Cell):
         super().__init__()
         self.compute_type = config.compute_type
         self.bert = BertModel(config, is_training)
-        self.dense1 = Dense(config.hidden_size, 2)
+        self.dense1 = Dense(config.hidden_size, 2, initializer_range=config.initializer_range)
 
     def construct(self, input_ids: Tensor, input_mask: Tensor, token_type_id: Tensor) -> tuple[Tensor, Tensor]:
         """Map ids, mask and segments, int32 [B,S], to start logits and end logits, float32 [B,S]."""
@@ -72,7 +72,7 @@ class BertNERModel(nn.Cell):
         self.dropout = Dropout(dropout_prob if is_training else 0.0)
         if with_lstm:
             self.lstm = BidirectionalLSTM(config.hidden_size, config.hidden_size // 2)
-        self.dense_1 = Dense(config.hidden_size, num_labels)
+        self.dense_1 = Dense(config.hidden_size, num_labels, initializer_range=config.initializer_range)
 
     def construct(self, input_ids: Tensor, input_mask: Tensor, token_type_id: Tensor) -> Tensor:
         """Map ids, mask and segments, int32 [B,S], to scores float32 [B,S,K]."""

@@ -125,6 +125,107 @@ def test_nothing_overflows_in_long_sequences_with_large_scores():
     assert shifted == pytest.approx(plain, rel=1e-3)
 
 
+def in_float64(transitions, emissions, labels, mask):
+    """Loss and gradients from the sums up to and from each token (Rabiner 1989), in logarithms."""
+    transitions, emissions = transitions.astype(np.float64), emissions.astype(np.float64)
+    start = len(transitions) - 2
+    moves, batch = transitions[:start, :start], len(emissions)
+    loss, d_emissions, d_transitions = 0.0, np.zeros_like(emissions), np.zeros_like(transitions)
+    for row, length in enumerate(mask.sum(1)):
+        e, tags = emissions[row, :length, :start], labels[row, :length]
+        forward, after = [transitions[:start, start] + e[0]], [transitions[start + 1, :start]]
+        for step in range(1, length):
+            forward.append(np.logaddexp.reduce(forward[-1] + moves, axis=1) + e[step])
+            after.insert(0, np.logaddexp.reduce((after[0] + e[-step])[:, None] + moves, axis=0))
+        total = np.logaddexp.reduce(forward[-1] + after[-1])
+        before = [start, *tags[:-1]]
+        loss += total - e[range(length), tags].sum() - transitions[tags, before].sum()
+        loss -= transitions[start + 1, tags[-1]]
+        states = np.exp(np.array(forward) + after - total)
+        states[range(length), tags] -= 1
+        d_emissions[row, :length, :start] = states
+        d_transitions[:start, start] += states[0]
+        d_transitions[start + 1, :start] += states[-1]
+        for step in range(1, length):
+            pairs = forward[step - 1] + moves + (e[step] + after[step])[:, None]
+            d_transitions[:start, :start] += np.exp(pairs - total)
+            d_transitions[tags[step], tags[step - 1]] -= 1
+    return loss / batch, d_emissions / batch, d_transitions / batch
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    """Compiled gradients by the shape of their inputs."""
+    cells = {}
+
+    def gradients(transitions, *inputs):
+        shape = len(transitions), *inputs[1].shape
+        if shape not in cells:
+            cells[shape] = Gradients(CRF(len(transitions) - 2))
+        cells[shape].crf.transitions.set_data(Tensor(transitions))
+        return [value.asnumpy() for value in cells[shape](*map(Tensor, inputs))]
+
+    return gradients
+
+
+def check_against_float64(found, problem, largest):
+    """To the digits that float32 leaves of the largest scores."""
+    tolerance = 1e-5 + 1e-6 * largest
+    loss, emissions_gradient, transitions_gradient = in_float64(*problem)
+    assert float(found[0]) == pytest.approx(loss, rel=1e-5, abs=tolerance)
+    np.testing.assert_allclose(found[1], emissions_gradient, atol=tolerance)
+    np.testing.assert_allclose(found[2], transitions_gradient, atol=tolerance * problem[3].sum())
+
+
+@pytest.mark.parametrize("gap", [5, 50, 90, 1e4, 1e6])
+def test_forbidden_transitions_and_confident_emissions(compiled, gap):
+    """Two tags that only a transition of -100 joins, and emissions that want both by turns."""
+    transitions = np.array([[0, -100, 0, 0], [-100, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]], np.float32)
+    emissions = np.zeros((2, 12, 4), np.float32)
+    emissions[:, ::2, 0] = emissions[:, 1::2, 1] = gap
+    labels = np.zeros((2, 12), np.int32)
+    labels[0, 1::2] = 1
+    problem = transitions, emissions, labels, np.ones_like(labels)
+    check_against_float64(compiled(*problem), problem, largest=0.0)  # all scores are whole numbers
+
+
+@pytest.mark.parametrize("deviation", [0.1, 3, 10, 30, 100, 1e4])
+@pytest.mark.parametrize("length", [1, 2, 19])
+def test_any_finite_scores(compiled, deviation, length):
+    transitions, emissions, labels, mask = made_up(6, batch=4, length=length, seed=length)
+    for of_transitions, of_emissions in ((deviation, deviation), (1, deviation), (deviation, 1)):
+        problem = transitions * of_transitions, emissions * of_emissions, labels, mask
+        check_against_float64(compiled(*problem), problem, deviation)
+
+
+@pytest.mark.parametrize("deviation", [1, 100])
+def test_without_a_graph(deviation):
+    transitions, emissions, labels, mask = made_up(4, batch=2, length=3)
+    problem = transitions, emissions * deviation, labels, mask
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    try:
+        found = Gradients(crf_with(transitions))(*map(Tensor, problem[1:]))
+    finally:
+        ms.set_context(mode=ms.GRAPH_MODE)
+    check_against_float64([value.asnumpy() for value in found], problem, deviation)
+
+
+def test_the_best_path_of_one_token():
+    transitions, emissions, _, mask = made_up(4, batch=5, length=1)
+    best = Decode(crf_with(transitions))(Tensor(emissions), Tensor(mask)).asnumpy()
+    scores = emissions[:, 0, :4] + transitions[:4, 4] + transitions[5, :4]
+    assert best[:, 0].tolist() == scores.argmax(1).tolist()
+
+
+@pytest.mark.parametrize("wrong", [np.inf, np.nan])
+def test_scores_that_are_not_finite_are_not_hidden(wrong):
+    transitions, emissions, labels, mask = made_up(4, batch=3, length=6)
+    emissions[1, 0, 2] = wrong
+    loss, gradient, _ = Gradients(crf_with(transitions))(*map(Tensor, (emissions, labels, mask)))
+    assert not np.isfinite(loss.asnumpy())
+    assert not np.isfinite(gradient.asnumpy()).all()
+
+
 def test_transitions_of_old_checkpoints_fit():
     crf = CRF(41)
     assert crf.transitions.shape == (43, 43)

@@ -12,7 +12,6 @@ from src.bert_for_pre_training import (
     BertPretrainEval,
     BertPretrainingLoss,
     initialize_parameters,
-    truncated_normal,
 )
 from src.bert_model import BertConfig
 
@@ -151,16 +150,6 @@ def test_float16_products_stay_near_float32_and_the_loss_is_float32():
     assert loss.dtype == ms.float32
     assert float(loss) == pytest.approx(float(arrays["16/out/loss"]), abs=2e-2)
     assert float(loss) != pytest.approx(float(arrays["16/out/loss"]), abs=1e-6), "nothing ran in float16"
-
-
-def test_truncated_normal():
-    values = truncated_normal((500, 600), 0.02, (1, 2))
-    assert values.dtype == np.float32
-    assert np.abs(values).max() <= 0.04
-    assert values.mean() == pytest.approx(0, abs=2e-4)
-    assert values.std() == pytest.approx(0.02 * 0.8796, rel=1e-2)  # of a normal distribution cut at two deviations
-    np.testing.assert_array_equal(values, truncated_normal((500, 600), 0.02, (1, 2)))
-    assert not np.array_equal(values, truncated_normal((500, 600), 0.02, (1, 3)))
 
 
 def test_initial_values_follow_seed_and_name_only():

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from mindspore import Tensor, lazy_inline, nn
 
-from src.dropout import PIECE_LENGTH, PIECES, Dropout, DropoutMasks
+from src.dropout import PIECE_LENGTH, PIECES, Dropout, DropoutMasks, draw_pieces
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +42,24 @@ def test_dropout_scales_what_it_keeps():
     assert set(np.unique(masks)) == {np.float32(0), np.float32(1) / np.float32(0.75)}
     # Two million numbers: one standard deviation is 0.0007.
     assert (masks == 0).mean() == pytest.approx(0.25, abs=0.003)
+
+
+@pytest.mark.parametrize("p", [0.1, 0.3])
+def test_features_are_dropped_at_rates_as_of_independent_draws(p):
+    """A feature keeps its column of the pieces through all calls: there its rate must be p, but for chance."""
+    masks = masks_of_calls(range(20), shape=(8192, 64), p=p) == 0  # 40 masks
+    rates = masks.mean((0, 1))  # [64]
+    deviation = (p * (1 - p) / (40 * 8192)) ** 0.5  # of independent draws, 0.0005 for p = 0.1
+    assert rates.mean() == pytest.approx(p, abs=deviation)
+    assert 0.6 * deviation < rates.std() < 1.3 * deviation
+    rates = masks.mean(1)  # [40,64], of a feature in one mask
+    assert rates.std(axis=0).mean() == pytest.approx((p * (1 - p) / 8192) ** 0.5, rel=0.25)
+
+
+@pytest.mark.parametrize("p", [0.0001, 0.1, 0.5, 0.9])
+def test_the_columns_of_odd_and_of_even_pieces_have_the_rate(p):
+    zeros = (draw_pieces(p).reshape(-1, 2, PIECE_LENGTH) == 0).mean(0)
+    assert np.abs(zeros - p).max() <= 2 / PIECES + 1e-9
 
 
 def test_masks_are_uncorrelated():

@@ -94,6 +94,13 @@ def test_gelu_of_large_numbers():
     np.testing.assert_array_equal(Wrapped(get_activation("gelu"))(Tensor(x)).asnumpy(), np.maximum(x, 0))
 
 
+def test_gelu_in_float16_has_a_gradient_everywhere():
+    x = np.array([-65504, -300, -68, -3, -0.5, 0, 0.5, 3, 68, 300, 65504], np.float16)
+    (gradient,) = Gradient(get_activation("gelu"))(Tensor(x), Tensor(np.ones_like(x)))
+    wanted = numeric_gradient(gelu, x.astype(np.float64), 1.0)
+    np.testing.assert_allclose(gradient.asnumpy(), wanted, atol=2e-3)
+
+
 def test_unknown_activation():
     with pytest.raises(UserError, match="hidden_act: unknown activation 'swish'; choose one of fast_gelu, gelu"):
         get_activation("swish")
@@ -122,6 +129,24 @@ def test_layer_norm(shape):
         return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-12) * gamma + beta
 
     check(fill(LayerNorm(8)), 3.0 * random_rows(*shape) + 1.0, reference)
+
+
+@pytest.mark.parametrize("width", [8, 768, 3072])
+def test_layer_norm_of_constant_rows(width):
+    values = np.array([-3e4, -123.4, -0.3, 0.0, 1e-3, 0.1, 7.7, 100.1, 12345.6], np.float32)
+    network = fill(LayerNorm(width))
+    x = np.repeat(values[:, None], width, axis=1)
+    found = network(Tensor(x)).asnumpy()
+    np.testing.assert_array_equal(found, np.broadcast_to(network.beta.asnumpy(), x.shape))
+    by_input, by_weights = Gradient(network)(Tensor(x), Tensor(np.ones_like(x)))
+    assert all(np.isfinite(gradient.asnumpy()).all() for gradient in (*by_input, *by_weights))
+
+
+def test_layer_norm_of_rows_that_vary_little():
+    x = 100.0 + 0.02 * random_rows(5, 8)  # their variance is what counts, not that it is small beside their mean
+    centred = (x := x.astype(np.float32)).astype(np.float64) - x.astype(np.float64).mean(1, keepdims=True)
+    wanted = centred / np.sqrt((centred**2).mean(1, keepdims=True))
+    np.testing.assert_allclose(LayerNorm(8)(Tensor(x)).asnumpy(), wanted, atol=2e-3)
 
 
 def test_softmax():

@@ -12,6 +12,7 @@ from mindspore import Tensor, nn
 from src.errors import UserError
 from src.files import atomic_files, make_output_dir, open_to_others
 from src.inference.onnx_export import INPUTS, write_onnx
+from src.initialization import undrawn_weights
 from src.model_utils.config import Config
 from src.onnx_graph import Head, onnx_package
 from src.tasks.base import Task
@@ -39,7 +40,8 @@ def export_model(config: Config, device_target: str) -> Path:
         onnx_package("onnx", "file_format ONNX")
     path = model_path(config.export_file_name, file_format)
     task = task_type(config.description).from_config(config, device_target)
-    network = task.inference_network()
+    with undrawn_weights():
+        network = task.inference_network()
     make_output_dir(path.parent, "export_file_name")
     task.load(network, config.export_ckpt_file, "export_ckpt_file")
     return _write(task, network, path)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from src.errors import UserError
+from src.initialization import undrawn_weights
 from src.model_utils.config import Config
 from src.tasks.base import Task
 from src.tasks.prediction import InferenceModel, Predictor
@@ -28,7 +29,8 @@ def _open_checkpoint(task: Task) -> InferenceModel:
     if not task.config[option]:
         exported = ", or an exported model with --model" if task.predicts_from_exported else ""
         raise UserError(f"{option} is not set; give the checkpoint or its directory{exported}")
-    network = task.inference_network().set_train(False)
+    with undrawn_weights():
+        network = task.inference_network().set_train(False)
     task.load(network, task.config[option], option)
     return InferenceModel(network)
 

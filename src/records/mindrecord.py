@@ -68,7 +68,8 @@ class MindRecordFile:
             self._raw_fields = [name for name in self._types if name not in self._blob_fields]
             self._header_size, self._page_size = int(header["header_size"]), int(header["page_size"])
             self._pages = [(str(page["page_type"]), int(page["page_id"]), int(page["page_size"]),
-                            int(page["start_row_id"]), int(page["end_row_id"])) for page in header["page"]]
+                            int(page["start_row_id"]), int(page["end_row_id"]))
+                           for page in header["page"] or []]  # null in a shard without records
             self._names = [str(name) for name in header.get("shard_addresses") or []]
         except (struct.error, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"{self.path}: not a MindRecord file: it does not begin with a MindRecord header; check "

@@ -25,7 +25,9 @@ class SampleOrder:
     Every epoch takes every record once, permuted by (seed, epoch) or in file order. With buckets, rows of similar
     length share a step: each bucket's rows are taken in the epoch's order and a step is due when its last row is
     reached; at the end of the epoch the rows that do not fill a step join the next larger bucket, and those of the
-    largest bucket open its first step of the next epoch.
+    largest bucket open its first step of the next epoch. Where that bucket has too few rows of its own to complete
+    this step, a step's worth of a smaller one joins them: no row waits for more than one epoch, of which its step would
+    then take several copies.
 
     The order does not depend on the number of ranks, and of the number of rows per step only through G.
 
@@ -91,7 +93,7 @@ class SampleOrder:
         return order
 
     def _queues(self, epoch: int) -> list[np.ndarray]:
-        """Each bucket's own rows in the epoch's order, then what the smaller buckets left over."""
+        """Each bucket's own rows in the epoch's order, then what the smaller buckets left over or gave away."""
         order = self._permutation(epoch)
         if not self._buckets:
             return [order]
@@ -101,6 +103,12 @@ class SampleOrder:
             full = len(queues[smaller]) // self.global_batch * self.global_batch
             queues[smaller], left = np.split(queues[smaller], [full])
             queues[smaller + 1] = np.concatenate([queues[smaller + 1], left])
+        carried = epoch * self.num_rows % self.global_batch
+        with_steps = [smaller for smaller, queue in enumerate(queues[:-1]) if len(queue)]
+        if with_steps and 0 < carried < self.global_batch - len(queues[-1]):
+            nearest = with_steps[-1]
+            queues[nearest], last_step = np.split(queues[nearest], [-self.global_batch])
+            queues[-1] = np.concatenate([queues[-1], last_step])
         return queues
 
     def _carried_into(self, epoch: int) -> np.ndarray:

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 
@@ -237,7 +237,8 @@ class TFRecordFile:
         for entry in self._entries(np.zeros(1, np.int64)):
             begin, size = int(entry.key_starts[0]), int(entry.key_sizes[0])
             name = bytes(self._bytes[begin:begin + size]).decode("utf-8", "replace")
-            payload = self._bytes[entry.starts[0]:entry.starts[0] + entry.sizes[0]]
+            place = entry.starts[0], entry.sizes[0], entry.packed[0]
+            payload = np.frombuffer(self._list(0, int(entry.kinds[0]), *place), np.uint8)
             if entry.kinds[0] == _PACKED_LIST_TAGS["int32"]:
                 columns[name] = ("int32", int((payload < 0x80).sum()))
             elif entry.kinds[0] == _PACKED_LIST_TAGS["float32"]:
@@ -252,25 +253,36 @@ class TFRecordFile:
         """
         rows = np.asarray(rows, np.int64)
         self._check_data_crcs(rows)
-        found = {name: np.zeros((3, len(rows)), np.int64) for name in columns}  # kind, start, size
+        found = {name: np.zeros((4, len(rows)), np.int64) for name in columns}  # kind, start, size, packed
         for entry in self._entries(rows):
             for name, place in found.items():
                 hit = self._named(entry, name.encode())
-                place[:, entry.rows[hit]] = entry.kinds[hit], entry.starts[hit], entry.sizes[hit]
+                place[:, entry.rows[hit]] = (entry.kinds[hit], entry.starts[hit], entry.sizes[hit],
+                                              entry.packed[hit])
         out = {}
         for name, (dtype, length) in columns.items():
-            kinds, starts, sizes = found[name]
-            self._check_kinds(rows, name, dtype, kinds)
+            self._check_kinds(rows, name, dtype, found[name][0])
+            lists = [self._list(row, *place) for row, place in zip(rows, found[name].T.tolist(), strict=True)]
             decode = self._decode_floats if dtype == "float32" else self._decode_integers
-            out[name] = decode(rows, name, length, starts, sizes)
+            out[name] = decode(rows, name, length, lists)
         return out
+
+    def _list(self, row: int, kind: int, start: int, size: int, packed: bool) -> bytes:
+        """The values of a list: the one packed chunk that nearly all have, or all chunks and single values together."""
+        content = self._map[start:start + size]
+        if packed or kind not in _PACKED_LIST_TAGS.values():
+            return content
+        values = _repack(content)
+        if values is None:
+            self._refuse(row)
+        return values
 
     def _entries(self, rows: np.ndarray) -> Iterator["_Entries"]:
         """Walk over the maps of all the records together: their first entries, their second entries, and so on."""
         numbers = np.arange(len(rows))
         tags, at, sizes = self._field(self._starts[rows])
         ends = at + sizes
-        sound = ((tags == 0x0A) & (ends <= self._starts[rows] + self._sizes[rows])) | (self._sizes[rows] == 0)
+        sound = ((tags == 0x0A) & (ends == self._starts[rows] + self._sizes[rows])) | (self._sizes[rows] == 0)
         while True:
             self._check_sound(rows, numbers, sound)
             left = at < ends
@@ -283,12 +295,14 @@ class TFRecordFile:
             value_tags, feature, feature_sizes = self._field(key_starts + key_sizes)
             kinds, values, value_sizes = self._field(feature)
             list_tags, starts, sizes = self._field(values)
-            empty = (feature_sizes == 0) | (value_sizes == 0)
-            text = kinds == 0x0A  # a list of byte strings: of no use here
+            empty = feature_sizes == 0
+            # A list fills its feature, which fills its entry: what is behind it would be lost.
             sound = ((tags == 0x0A) & (key_tags == 0x0A) & (value_tags == 0x12) & (at <= ends)
-                     & (empty | text | ((list_tags == 0x0A) & (starts + sizes <= at))))
-            yield _Entries(numbers, key_starts, key_sizes, np.where(feature_sizes == 0, 0, kinds), starts,
-                           np.where(empty, 0, np.minimum(sizes, np.maximum(at - starts, 0))))
+                     & (feature + feature_sizes == at) & (empty | (values + value_sizes == at)))
+            packed = (list_tags == 0x0A) & (starts + sizes == at) & ~empty
+            value_sizes = np.where(empty, 0, np.minimum(value_sizes, np.maximum(at - values, 0)))
+            yield _Entries(numbers, key_starts, key_sizes, np.where(empty, 0, kinds), np.where(packed, starts, values),
+                           np.where(packed, sizes, value_sizes), packed)
 
     def _field(self, at: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Read a tag byte and a length at each place; return tags, where the content starts, content lengths."""
@@ -313,8 +327,11 @@ class TFRecordFile:
 
     def _check_sound(self, rows: np.ndarray, numbers: np.ndarray, sound: np.ndarray) -> None:
         if not sound.all():
-            raise UserError(f"{self.path}: record {rows[numbers[~sound][0]]}: not a tf.train.Example; expected the "
-                            f"records that a generator of this project or TensorFlow wrote")
+            self._refuse(rows[numbers[~sound][0]])
+
+    def _refuse(self, row: int) -> NoReturn:
+        raise UserError(f"{self.path}: record {row}: not a tf.train.Example; expected the records that a generator of "
+                        f"this project or TensorFlow wrote")
 
     def _check_kinds(self, rows: np.ndarray, name: str, dtype: str, kinds: np.ndarray) -> None:
         wrong = np.flatnonzero(kinds != _PACKED_LIST_TAGS[dtype])
@@ -330,18 +347,16 @@ class TFRecordFile:
     def _check_lengths(self, rows: np.ndarray, name: str, length: int, found: np.ndarray) -> None:
         wrong = np.flatnonzero(found != length)
         if len(wrong):
-            raise UserError(f"{self.path}: record {rows[wrong[0]]}: column {name} has {found[wrong[0]]} values, "
+            raise UserError(f"{self.path}: record {rows[wrong[0]]}: column {name} has {found[wrong[0]]:g} values, "
                             f"expected {length}; the records were made for another length")
 
-    def _decode_floats(self, rows: np.ndarray, name: str, length: int, starts: np.ndarray,
-                       sizes: np.ndarray) -> np.ndarray:
-        self._check_lengths(rows, name, length, sizes // 4)
-        return self._bytes[starts[:, None] + np.arange(4 * length)].view("<f4").astype(np.float32, copy=False)
+    def _decode_floats(self, rows: np.ndarray, name: str, length: int, lists: Sequence[bytes]) -> np.ndarray:
+        self._check_lengths(rows, name, length, np.array([len(values) / 4 for values in lists]))
+        return np.frombuffer(b"".join(lists), "<f4").astype(np.float32).reshape(len(rows), length)
 
-    def _decode_integers(self, rows: np.ndarray, name: str, length: int, starts: np.ndarray,
-                         sizes: np.ndarray) -> np.ndarray:
-        pieces = zip(starts.tolist(), (starts + sizes).tolist(), strict=True)
-        packed = np.frombuffer(b"".join([self._map[start:end] for start, end in pieces]), np.uint8)
+    def _decode_integers(self, rows: np.ndarray, name: str, length: int, lists: Sequence[bytes]) -> np.ndarray:
+        packed = np.frombuffer(b"".join(lists), np.uint8)
+        sizes = np.array([len(values) for values in lists])
         last = np.flatnonzero(packed < 0x80)  # of each varint
         self._check_lengths(rows, name, length, np.diff(np.searchsorted(last, np.cumsum(sizes)), prepend=0))
         widths = np.diff(last, prepend=-1)
@@ -358,8 +373,38 @@ class TFRecordFile:
         return narrow
 
 
+def _repack(content: bytes) -> bytes | None:
+    """The packed values of an Int64List or FloatList, which may be cut into chunks or not be packed; None if damaged.
+
+    Protobuf lets a writer do so, and demands that every reader takes it.
+    """
+    values, at = [], 0
+    while at < len(content):
+        tag = content[at]
+        if tag == 0x0D:  # one float
+            begin, end = at + 1, at + 5
+        else:  # one varint, or that of a chunk's length
+            begin = end = at + 1
+            while end < len(content) and content[end] > 0x7F:
+                end += 1
+            end += 1
+            if tag == 0x0A:
+                size = sum((byte & 0x7F) << 7 * place for place, byte in enumerate(content[begin:end]))
+                begin, end = end, end + size
+            elif tag != 0x08:
+                return None
+        if end > len(content):
+            return None
+        values.append(content[begin:end])
+        at = end
+    return b"".join(values)
+
+
 class _Entries(NamedTuple):
-    """One map entry of each of some records: whose, its key, and its packed list's type tag and place."""
+    """One map entry of each of some records: whose, its key, its list's type tag and place.
+
+    The place is that of the one packed chunk of values which makes up the list, or, if not `packed`, of the whole list.
+    """
 
     rows: np.ndarray
     key_starts: np.ndarray
@@ -367,3 +412,4 @@ class _Entries(NamedTuple):
     kinds: np.ndarray
     starts: np.ndarray
     sizes: np.ndarray
+    packed: np.ndarray

@@ -6,6 +6,7 @@ from pathlib import Path
 from mindspore import Tensor
 from tqdm import tqdm
 
+from src.initialization import undrawn_weights
 from src.model_utils.communication import from_first_rank
 from src.tasks.finetune_task import Evaluation, FinetuneTask
 from src.training.callbacks import StepReport
@@ -33,7 +34,8 @@ class BestWeights(TrainingEvaluation):
         self.best_path = run.output_dir / f"{task.name}_best.ckpt"
         self.predictions_path = Path(task.config.predictions_file or run.output_dir / task.predictions_name)
         self.batches = task.evaluation_batches(run.device.rank, run.device.rank_size)
-        self.network = task.inference_network().set_train(False)
+        with undrawn_weights():
+            self.network = task.inference_network().set_train(False)
         self.patience = task.config.early_stopping_patience
         self.best: dict | None = None  # step, results and lines of the best evaluation
         self.without_gain = 0  # evaluations since

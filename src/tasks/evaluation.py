@@ -5,6 +5,7 @@ from pathlib import Path
 
 from src.dataset import EvaluationBatches
 from src.files import make_output_dir
+from src.initialization import undrawn_weights
 from src.model_utils.config import Config
 from src.model_utils.device_adapter import DeviceInfo
 from src.tasks.finetune_task import FinetuneTask, require_data
@@ -27,7 +28,8 @@ def task_to_evaluate(config: Config) -> FinetuneTask:
 def evaluate_checkpoint(task: FinetuneTask, device: DeviceInfo) -> dict[str, float]:
     """Evaluate `load_finetune_checkpoint_path`; see `report_evaluation`."""
     batches = task.evaluation_batches(device.rank, device.rank_size)
-    network = task.inference_network()
+    with undrawn_weights():
+        network = task.inference_network()
     report = task.load(network, task.config[task.weights_option], task.weights_option)
     print(report, flush=True)
     return report_evaluation(task, network.set_train(False), batches, writes=device.rank == 0)

@@ -11,11 +11,21 @@ import mindspore as ms
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 NOT_DECAYED = ("layernorm", "bias")
+NOT_ADAPTED = "transitions"
 
 
 def is_decayed(name: str, decay_filter: Sequence[str] = NOT_DECAYED) -> bool:
     """Whether weight decay applies to the parameter called `name`: to none with a part of `decay_filter` in it."""
     return not any(part.lower() in name.lower() for part in decay_filter)
+
+
+def is_adapted(name: str) -> bool:
+    """Whether LAMB scales the step of the parameter called `name` by its norm: not that of a CRF's transitions.
+
+    Their constants of -10000 for what no path does would make up all of that norm, and the rate a hundred times the
+    configured one. Nor is the norm of the others a measure: they start at zero, and there LAMB would keep them.
+    """
+    return name.rpartition(".")[2] != NOT_ADAPTED
 
 
 def layer_rates(names: list[str], layer_decay: float) -> list[float]:
@@ -145,7 +155,7 @@ class Lamb(Optimizer):
     """LAMB: Adam whose step for each weight matrix is scaled by the norm of the matrix (You et al. 2020).
 
     With the bias-corrected Adam direction r and u = r + weight_decay w, w = w - lr |w| / |u| u; the ratio is 1 where
-    either norm is zero.
+    either norm is zero, and where `is_adapted` says so.
     """
 
     def __init__(self, parameters: list[Parameter], learning_rate: WarmUpPolynomialDecay, weight_decay: float = 0.01,
@@ -153,6 +163,7 @@ class Lamb(Optimizer):
                  decay_filter: Sequence[str] = NOT_DECAYED):
         super().__init__(parameters, learning_rate, weight_decay, layer_decay, decay_filter)
         self.beta1, self.beta2, self.eps = beta1, beta2, eps
+        self.adapted = tuple(is_adapted(parameter.name) for parameter in parameters)
         self.first_moments = self.parameters.clone("lamb_m", init="zeros")
         self.second_moments = self.parameters.clone("lamb_v", init="zeros")
 
@@ -164,12 +175,12 @@ class Lamb(Optimizer):
         v_correction = 1.0 / (1.0 - ops.pow(self.beta2, update))
         update_one = ops.partial(self.update_one, factor, learning_rate, m_correction, v_correction)
         self.hyper_map(update_one, self.parameters, self.first_moments, self.second_moments, self.decays, self.rates,
-                       gradients)
+                       self.adapted, gradients)
         return ops.assign_add(self.global_step, 1)
 
     def update_one(self, factor: Tensor | None, learning_rate: Tensor, m_correction: Tensor, v_correction: Tensor,
                    weight: Parameter, m: Parameter, v: Parameter, decay: float, rate: float,
-                   gradient: Tensor) -> bool:
+                   adapted: bool, gradient: Tensor) -> bool:
         """Update one weight and its moments."""
         gradient = scaled(gradient, factor)
         if rate != 1.0:
@@ -179,13 +190,18 @@ class Lamb(Optimizer):
         direction = new_m * m_correction / (ops.sqrt(new_v * v_correction) + self.eps)
         if decay > 0.0:
             direction = direction + decay * weight
-        weight_norm, direction_norm = ops.sqrt(squared_norm(weight)), ops.sqrt(squared_norm(direction))
-        both = ops.logical_and(weight_norm > 0.0, direction_norm > 0.0)
-        ratio = ops.select(both, weight_norm / direction_norm, ops.ones_like(weight_norm))
+        if adapted:
+            learning_rate = learning_rate * self.trust_ratio(weight, direction)
         ops.assign(m, new_m)
         ops.assign(v, new_v)
-        ops.assign_sub(weight, learning_rate * ratio * direction)
+        ops.assign_sub(weight, learning_rate * direction)
         return True
+
+    def trust_ratio(self, weight: Parameter, direction: Tensor) -> Tensor:
+        """Return the norm of the weight divided by that of its direction, float32 []."""
+        weight_norm, direction_norm = ops.sqrt(squared_norm(weight)), ops.sqrt(squared_norm(direction))
+        both = ops.logical_and(weight_norm > 0.0, direction_norm > 0.0)
+        return ops.select(both, weight_norm / direction_norm, ops.ones_like(weight_norm))
 
 
 class Momentum(Optimizer):

@@ -15,6 +15,7 @@ from src.bert_for_pre_training import initialize_parameters
 from src.bert_model import BertConfig
 from src.dataset import BatchStream, Bucketing, Limit
 from src.files import atomic_write, make_output_dir
+from src.initialization import undrawn_weights
 from src.model_utils.communication import MeanOfGradients
 from src.model_utils.config import Config
 from src.model_utils.device_adapter import DeviceInfo
@@ -176,7 +177,8 @@ def run_training(job: Job, device: DeviceInfo, callbacks: Sequence[mindspore.tra
 
 def build_training_step(job: Job, device: DeviceInfo, total_steps: int) -> TrainStep:
     """The network with random weights, its optimizer, and the step that trains it."""
-    network = job.network()
+    with undrawn_weights():
+        network = job.network()
     initialize_parameters(network, job.bert_config.initializer_range, job.config.seed)
     return configured_step(job.config, device, network, job.optimizer(network, total_steps))
 

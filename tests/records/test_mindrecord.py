@@ -8,6 +8,7 @@ from mindspore.mindrecord import FileWriter
 
 from src.errors import UserError
 from src.records.mindrecord import MindRecordFile
+from src.records.reader import open_records
 
 NUMBERS = np.random.default_rng(0)
 # name: (schema, type that we read, a row's values)
@@ -84,6 +85,17 @@ def test_several_shards_are_files_of_their_own(tmp_path):
     assert sum(len(file) for file in files) == 10
     read = [file.read(np.arange(len(file)), {"ids": ("int32", 2)})["ids"][:, 0] for file in files]
     assert sorted(np.concatenate(read)) == list(range(10))
+
+
+def test_a_set_with_an_empty_shard(tmp_path):
+    writer = FileWriter(str(tmp_path / "x.mindrecord"), shard_num=4)
+    writer.add_schema({"ids": {"type": "int32", "shape": [2]}}, "test")
+    writer.write_raw_data([{"ids": np.array([i, 1], np.int32)} for i in range(3)])
+    writer.commit()
+    files = [MindRecordFile(tmp_path / f"x.mindrecord{shard}") for shard in range(4)]
+    assert sorted(len(file) for file in files) == [0, 1, 1, 1]
+    records = open_records(str(tmp_path), "mindrecord", {"ids": "int32"}, option="data_dir")
+    assert sorted(records.read(np.arange(3), ["ids"])["ids"][:, 0]) == [0, 1, 2]
 
 
 def told(call, *args):

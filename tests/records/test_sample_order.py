@@ -67,6 +67,21 @@ def test_only_leftovers_go_to_a_larger_bucket():
     assert len({step.bucket for step in first_epoch[:6]}) > 1  # mixed in time, not one bucket after another
 
 
+@pytest.mark.parametrize("long_rows", [1, 3, 7])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_a_few_long_rows_are_taken_in_every_epoch(long_rows, shuffle):
+    """Fewer than a step: they wait for the next epoch at most, and a step never takes copies of one from several."""
+    lengths = np.where(np.arange(96 + long_rows) < long_rows, 30, 5)
+    order = SampleOrder(len(lengths), 8, 3, shuffle, BUCKETS, lengths)
+    for epoch in range(20):
+        taken = [step.rows for step in order.steps(0, order.steps_through(epoch))]
+        counts = np.bincount(np.concatenate(taken), minlength=len(lengths))
+        assert set(counts) <= {epoch, epoch + 1}
+    for step in order.steps(0, order.steps_through(19)):
+        assert np.unique(step.rows, return_counts=True)[1].max() <= 2  # at the border of two epochs
+        assert lengths[step.rows].max() <= step.bucket
+
+
 def test_epoch_of_counts_the_epoch_that_completes_a_step():
     order = SampleOrder(10, 4, seed=0)
     assert [order.epoch_of(step) for step in range(8)] == [0, 0, 1, 1, 1, 2, 2, 3]

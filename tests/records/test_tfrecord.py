@@ -8,6 +8,7 @@ from src.records.tfrecord import TFRecordFile, crc32c, encode_tfrecords, mask_cr
 from src.records.writer import RecordWriter, pretrain_columns
 
 COLUMNS = {"ids": ("int32", 5), "weights": ("float32", 3), "label": ("int32", 1)}
+FLOATS = np.array([1.5, -2.0], "<f4").tobytes()
 
 
 @pytest.fixture
@@ -105,6 +106,57 @@ def test_mindspore_reads_what_we_write(tmp_path):
         for name, values in batch.items():
             np.testing.assert_array_equal(row[name], values[index])
     assert index == 6
+
+
+def entry(name, tag, content):
+    return field(0x0A, field(0x0A, name.encode()) + field(0x12, field(tag, content)))
+
+
+@pytest.mark.parametrize("lists", [
+    ("packed", field(0x0A, b"\x01\x02\x83\x04"), field(0x0A, FLOATS)),
+    ("in two chunks", field(0x0A, b"\x01\x02") + field(0x0A, b"\x83\x04"),
+     field(0x0A, FLOATS[:4]) + field(0x0A, FLOATS[4:])),
+    ("an empty chunk", field(0x0A, b"") + field(0x0A, b"\x01\x02\x83\x04"), field(0x0A, FLOATS) + field(0x0A, b"")),
+    ("not packed", b"\x08\x01\x08\x02\x08\x83\x04", b"\x0d" + FLOATS[:4] + b"\x0d" + FLOATS[4:]),
+    ("both", b"\x08\x01" + field(0x0A, b"\x02\x83\x04"), field(0x0A, FLOATS[:4]) + b"\x0d" + FLOATS[4:]),
+], ids=lambda lists: lists[0])
+def test_a_list_is_read_however_it_is_cut(tmp_path, lists):
+    _, integers, floats = lists
+    whole = entry("ids", 0x1A, field(0x0A, b"\x05\x06\x07")) + entry("weights", 0x12, field(0x0A, FLOATS))
+    path = tmp_path / "a.tfrecord"
+    path.write_bytes(framed(field(0x0A, entry("ids", 0x1A, integers) + entry("weights", 0x12, floats)))
+                     + framed(field(0x0A, whole)))
+    file = TFRecordFile(path)
+    columns = {"ids": ("int32", 3), "weights": ("float32", 2)}
+    assert file.columns() == columns
+    read = file.read([0, 1, 0], columns)
+    np.testing.assert_array_equal(read["ids"], [[1, 2, 515], [5, 6, 7], [1, 2, 515]])
+    np.testing.assert_array_equal(read["weights"], np.tile(np.frombuffer(FLOATS, "<f4"), (3, 1)))
+
+
+@pytest.mark.parametrize("integers", [
+    field(0x0A, b"\x01\x02\x03") + b"\x0a\x05\x01",  # a second chunk that is longer than the list
+    field(0x0A, b"\x01\x02\x03") + b"\x12\x01\x01",  # a field that such a list does not have
+    b"\x08\x81",
+])
+def test_a_damaged_list_is_named(tmp_path, integers):
+    path = tmp_path / "a.tfrecord"
+    path.write_bytes(framed(field(0x0A, entry("ids", 0x1A, integers))))
+    with pytest.raises(UserError, match=r"record 0: not a tf.train.Example"):
+        TFRecordFile(path).read([0], {"ids": ("int32", 3)})
+
+
+@pytest.mark.parametrize("behind", ["the feature", "the list", "the map"])
+def test_nothing_is_silently_left_out_of_a_record(tmp_path, behind):
+    more = field(0x1A, field(0x0A, b"\x04"))
+    value = field(0x1A, field(0x0A, b"\x01\x02\x03")) + (more if behind == "the list" else b"")
+    pair = field(0x0A, b"ids") + field(0x12, value) + (field(0x12, more) if behind == "the feature" else b"")
+    record = field(0x0A, field(0x0A, pair))
+    record += field(0x0A, entry("label", 0x1A, field(0x0A, b"\x01"))) if behind == "the map" else b""
+    path = tmp_path / "a.tfrecord"
+    path.write_bytes(framed(record))
+    with pytest.raises(UserError, match=r"record 0: not a tf.train.Example"):
+        TFRecordFile(path).read([0], {"ids": ("int32", 3)})
 
 
 @pytest.mark.parametrize("cut", [1, 4, 30])

@@ -7,6 +7,7 @@ import pytest
 from mindspore import Parameter, Tensor, nn
 from paths import FIXTURES
 
+from src.CRF import IMPOSSIBLE
 from src.errors import UserError
 from src.training.optimizer import (
     AdamWeightDecay,
@@ -106,6 +107,20 @@ def test_lamb_is_the_formula_of_its_paper():
 
     assert_near(run(Lamb, initial, gradients, weight_decay=0.1),
                 reference(initial, gradients, direction, weight_decay=0.1, trust=True))
+
+
+def test_lamb_moves_the_transitions_of_a_crf_at_the_configured_rate():
+    """Their forbidding constants of -10000 must not enter the step of the others."""
+    random = np.random.default_rng(4)
+    gradients = random.normal(size=(STEPS, 3, 3))
+    gradients[:, 2] = 0.0
+    initial = np.zeros((3, 3))
+    initial[2] = IMPOSSIBLE
+    found = run(Lamb, {"loss.transitions": initial}, {"loss.transitions": gradients}, weight_decay=0.01)
+    alone = run(AdamWeightDecay, {"loss.transitions": initial[:2]}, {"loss.transitions": gradients[:, :2]},
+                weight_decay=0.01, bias_correction=True)
+    np.testing.assert_allclose(found["loss.transitions"][:, :2], alone["loss.transitions"], atol=2e-4)
+    np.testing.assert_allclose(found["loss.transitions"][:, 2], IMPOSSIBLE, rtol=0.01)
 
 
 @pytest.mark.parametrize("optimizer_class", [AdamWeightDecay, Lamb, Momentum])

@@ -140,6 +140,29 @@ def test_inverses_are_those_of_numpy(condition, tolerance):
         assert np.linalg.norm(inverse - wanted) < tolerance * np.linalg.norm(wanted)
 
 
+@pytest.mark.parametrize("width", [32, 128])
+@pytest.mark.parametrize("condition", [1e4, 1e5, 1e6])
+def test_inverses_are_symmetric_and_positive(condition, width):
+    """With the least eigenvalue right: so a step never goes up a direction of high curvature."""
+    random = np.random.default_rng(0)
+    vectors = np.linalg.qr(random.normal(size=(3, width, width)))[0]
+    values = np.stack([np.geomspace(1, condition, width), np.where(np.arange(width) < width - 4, 1, condition),
+                       np.where(np.arange(width) < width - 1, 1, condition)])[:, None]
+    matrices = (vectors * values) @ vectors.transpose(0, 2, 1)
+    found = InverseOfBlocks()(Tensor(matrices.astype(np.float32)), Tensor(1.0, ms.float32)).asnumpy()
+    assert np.abs(found - found.transpose(0, 2, 1)).max() < 1e-6
+    eigenvalues = np.linalg.eigvalsh(found.astype(np.float64))
+    np.testing.assert_allclose(eigenvalues[:, 0], 1 / condition, rtol=0.2)
+    np.testing.assert_allclose(eigenvalues[:, -1], 1.0, rtol=0.1)
+
+
+def test_damping_below_what_float32_resolves_is_raised():
+    matrices = np.zeros((2, 8, 8), np.float32)
+    matrices[:, 0, 0] = 1.0
+    inverses = InverseOfBlocks()(Tensor(matrices), Tensor(1e-12, ms.float32)).asnumpy()
+    np.testing.assert_allclose(np.diagonal(inverses, axis1=1, axis2=2), np.tile([1.0] + 7 * [1e7], (2, 1)), rtol=0.01)
+
+
 def test_blocks_divide_the_width():
     assert [block_width(width, 128) for width in (768, 1024, 312, 100, 2, 257)] == [128, 128, 104, 100, 2, 1]
 

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from src.checkpoint_files import Checkpoint
 from src.errors import UserError
+from src.initialization import undrawn_weights
 from src.model_utils.config import Config
 from src.model_utils.device_adapter import DeviceInfo
 from src.records.reader import Records
@@ -99,7 +100,8 @@ class PretrainEvaluation(TrainingEvaluation):
         super().__init__(task.config.save_checkpoint_steps, run.plan.start_step)
         self.weights = {parameter.name: parameter for parameter in run.step_cell.network.get_parameters()}
         self.metrics = run.metrics
-        self.network = task.evaluation_network()
+        with undrawn_weights():
+            self.network = task.evaluation_network()
         self.batches = task.evaluation_batches(run.device.rank, run.device.rank_size)
 
     def act(self, report: StepReport) -> None:
