@@ -5,8 +5,8 @@
 # shellcheck source=scripts/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$ROOT"
-[[ -x "$VENV/bin/ruff" ]] || die "no ruff in $VENV; install it with: bash scripts/run_tests.sh"
-"$VENV/bin/ruff" check --quiet .
+[[ -x "$VENV/bin/python" ]] || die "no environment in $VENV; make it with: bash scripts/run_tests.sh"
+"$VENV/bin/python" -m ruff check --quiet .
 # Not everybody has pyright, which downloads Node.js.
 if [[ -x "$VENV/bin/pyright" && -f pyrightconfig.json ]]; then
     "$VENV/bin/pyright" --pythonpath "$VENV/bin/python"
