@@ -27,7 +27,7 @@ from src.errors import UserError, run_script  # noqa: E402
 from src.generate_mindrecord import generate_glue_mindrecord as glue  # noqa: E402
 from src.generate_mindrecord.generate_tnews_mindrecord import TnewsData  # noqa: E402
 from src.generate_mindrecord.options import choose_files  # noqa: E402
-from src.tasks.classifier.text import LabelledText, Labels  # noqa: E402
+from src.tasks.labelled_text import LabelledText, Labels  # noqa: E402
 
 VECTORIZERS = {
     "characters": lambda: TfidfVectorizer(analyzer="char", ngram_range=(1, 3), sublinear_tf=True, min_df=2),

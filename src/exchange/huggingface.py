@@ -25,7 +25,7 @@ from src.exchange.model import (
     take_weights,
     unused_parameters,
 )
-from src.exchange.names import ENCODER, head_modules, heads, parameter_names, tasks_with_head_in
+from src.exchange.names import ENCODER, head_modules, heads, num_classes_in, parameter_names, tasks_with_head_in
 from src.files import open_to_others
 
 WEIGHTS, INDEX, PICKLE, CONFIG = "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "config.json"
@@ -63,7 +63,7 @@ def read(directory: Path, task: str | None, report: Report) -> Model:
     values = _standard_names(_read_tensors(directory, report), base, directory)
     task = task or _task(values, config, directory)
     _leave_out_copies(values, config, directory, task, report)
-    num_labels = len(values["classifier.weight"]) if "classifier.weight" in values else 2
+    num_labels = num_classes_in(values, "huggingface")
     model = Model(task, sizes, {}, num_labels, _labels(config, num_labels), _vocabulary(directory, report),
                   _lower_case(directory, report))
     names = parameter_names(sizes, task, num_labels, base)

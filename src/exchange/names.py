@@ -7,6 +7,8 @@ parameters of the module are called and whether TensorFlow stores them transpose
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from src.tasks.base import Task
 from src.tasks.registry import all_tasks
 
@@ -81,6 +83,18 @@ def tasks_with_head_in(names: Iterable[str], framework: str) -> list[type[Task]]
     return [task for task in all_tasks() if any(
         row[column].lstrip("/") in names
         for kind, shape, *modules in task.exchange_head.modules for row in _parameters(kind, shape, modules))]
+
+
+def num_classes_in(values: Mapping[str, np.ndarray], framework: str) -> int:
+    """The classes of the head among these parameters, whichever task it is of; 2 where there is none."""
+    column = Name._fields.index(framework)
+    for task in all_tasks():
+        for kind, shape, *modules in task.exchange_head.modules:
+            for *names, axes, transposed in _parameters(kind, shape, modules):
+                value = values.get(names[column].lstrip("/"))
+                if value is not None and axes.startswith("C"):
+                    return value.shape[-1 if transposed and framework == "tensorflow" else 0]
+    return 2
 
 
 def parameter_names(sizes: Mapping[str, Any], task: str, num_labels: int = 2,

@@ -15,6 +15,7 @@ from src.exchange.names import (
     ENCODER,
     WORD_TABLE,
     heads,
+    num_classes_in,
     parameter_names,
     relative_table_names,
     tasks_with_head_in,
@@ -48,8 +49,7 @@ def read(path: Path, task: str | None, options: Sequence[str], report: Report) -
     values = {name: value for name, value in values.items() if name not in set(optimizer)}
     task, config = _task_and_config(values, task, options)
     sizes = _sizes(task, config)
-    head = values.get("bert.dense_1.weight")
-    model = Model(task, sizes, {}, 2 if head is None else len(head))
+    model = Model(task, sizes, {}, num_classes_in(values, "ours"))
     _read_words(model, config, path, report)
     if any(name.startswith("bert.lstm.") for name in values):
         raise UserError(f"{path} has an LSTM between encoder and classifier, which no other framework's BERT has; it "

@@ -27,7 +27,7 @@ from src.exchange.model import (
     take_weights,
     unused_parameters,
 )
-from src.exchange.names import ENCODER, POSITION_TABLE, parameter_names, tasks_with_head_in
+from src.exchange.names import ENCODER, POSITION_TABLE, num_classes_in, parameter_names, tasks_with_head_in
 
 STEM, CONFIG = "bert_model.ckpt", "bert_config.json"
 
@@ -72,7 +72,7 @@ def read(prefix: Path, task: str | None, report: Report) -> Model:
     sizes = _sizes(config, config_file, has_positions="bert/embeddings/position_embeddings" in values)
     report.add(f"keys of {CONFIG} without a counterpart", sorted(set(config) - _KNOWN_KEYS))
     task = task or _task(values)
-    num_labels = len(values["output_weights"]) if "output_weights" in values else 2
+    num_labels = num_classes_in(values, "tensorflow")
     vocab_file = prefix.with_name("vocab.txt")
     model = Model(task, sizes, {}, num_labels, None, vocab_file if vocab_file.is_file() else None)
     if model.vocab_file is None:

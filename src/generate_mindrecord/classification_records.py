@@ -16,7 +16,7 @@ from src.files import make_output_dir
 from src.generate_mindrecord.options import SPLIT_OPTIONS, DataFile, RecordOptions, choose_files
 from src.records.text_rows import Row
 from src.records.writer import EXTENSIONS, SCHEMA_NAME, RecordWriter, write_schema_json
-from src.tasks.classifier.text import LabelledText, Labels, encode_texts, field_of, label_of, score_of
+from src.tasks.labelled_text import LabelledText, Labels, encode_texts, field_of, label_of, score_of
 from src.tokenization import FullTokenizer, Tokenizer
 
 LABELS_NAME = "labels.txt"

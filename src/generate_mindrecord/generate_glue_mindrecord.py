@@ -23,7 +23,7 @@ from src.generate_mindrecord.options import (  # noqa: E402
     add_record_options,
 )
 from src.records.text_rows import Row, read_csv, read_json_lines, read_tsv  # noqa: E402
-from src.tasks.classifier.text import LabelledText, Labels  # noqa: E402
+from src.tasks.labelled_text import LabelledText, Labels  # noqa: E402
 
 OWN_TASKS = {  # how to read the files, and what their names end in
     "jsonl": (read_json_lines, (".jsonl", ".json")),

@@ -21,7 +21,7 @@ from src.generate_mindrecord.options import (  # noqa: E402
     add_record_options,
 )
 from src.records.text_rows import read_json_lines  # noqa: E402
-from src.tasks.classifier.text import LabelledText, Labels  # noqa: E402
+from src.tasks.labelled_text import LabelledText, Labels  # noqa: E402
 
 
 class TnewsData(DataSet):

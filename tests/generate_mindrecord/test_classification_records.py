@@ -8,7 +8,7 @@ import pytest
 from src.errors import UserError
 from src.generate_mindrecord.classification_records import ExampleColumns, to_examples
 from src.records.text_rows import Row
-from src.tasks.classifier.text import LabelledText, Labels, encode_texts, score_of
+from src.tasks.labelled_text import LabelledText, Labels, encode_texts, score_of
 from src.tokenization import SPECIAL_TOKENS, FullTokenizer, Vocabulary
 
 WORDS = [f"w{index}" for index in range(20)]

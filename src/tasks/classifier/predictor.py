@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from src.assessment_method import softmax
-from src.tasks.classifier.text import encode_texts
+from src.tasks.labelled_text import encode_texts
 from src.tasks.prediction import InferenceModel, texts_of
 from src.tokenization import Tokenizer
 

@@ -21,8 +21,8 @@ from src.records.reader import Records
 from src.tasks.base import ExchangeHead
 from src.tasks.classifier.onnx_head import classifier_head
 from src.tasks.classifier.predictor import ClassifierPredictor, describe
-from src.tasks.classifier.text import Labels
 from src.tasks.finetune_task import Evaluation, FinetuneTask, finetune_tokenizer, token_limits
+from src.tasks.labelled_text import label_lines, read_labels
 from src.tasks.prediction import InferenceModel, Predictor
 
 
@@ -136,9 +136,7 @@ class ClassifierTask(FinetuneTask):
     @classmethod
     def label_lines(cls, class_names: Sequence[str]) -> list[str]:
         """The names, unless one is no line."""
-        if any("\n" in name or not name.strip() for name in class_names):
-            raise UserError("some names of classes are empty or take several lines: no label file")
-        return list(class_names)
+        return label_lines(class_names)
 
     @classmethod
     def converted_configs(cls, checkpoint: str, num_class: int, words: Mapping[str, Any], sizes: Mapping[str, Any]
@@ -170,16 +168,3 @@ def label_column(records: Records) -> np.ndarray:
     """The labels of all records [n]."""
     parts = np.array_split(np.arange(records.num_rows), -(-records.num_rows // 4096))
     return np.concatenate([records.read(rows, ["label_ids"])["label_ids"][:, 0] for rows in parts])
-
-
-def read_labels(path: str | Path, num_class: int) -> list[str]:
-    """The names of the classes: a text file with one a line, in the order of their ids.
-
-    Raises:
-        UserError: the file cannot be read, or has another number of lines than there are classes.
-    """
-    labels = Labels.from_file(path).names
-    if len(labels) != num_class:
-        raise UserError(f"label_file_path: {path} names {len(labels)} classes, but num_class is {num_class}; "
-                        f"set num_class to {len(labels)} or give another file")
-    return labels

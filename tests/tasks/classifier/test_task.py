@@ -13,7 +13,7 @@ from src.bert_model import BertConfig
 from src.errors import UserError
 from src.finetune_eval_model import BertCLSModel, WithPrefix
 from src.tasks.classifier.predictor import describe
-from src.tasks.classifier.task import read_labels
+from src.tasks.labelled_text import read_labels
 from src.training.optimizer import AdamWeightDecay, WarmUpPolynomialDecay
 from src.training.train_step import TrainStep
 

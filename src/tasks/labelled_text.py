@@ -1,7 +1,10 @@
-"""Texts with labels: what a row of raw data says, the ids of its label, and the texts as the network takes them."""
+"""Texts with labels: what a row of raw data says, the ids of its label, and the texts as the network takes them.
+
+Any task whose records are texts, or pairs of texts, can use this module.
+"""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -117,6 +120,30 @@ def score_of(example: LabelledText) -> float:
     if not math.isfinite(score):
         raise UserError(f"{example.where}: the label {example.label!r} is no number; regression expects numbers")
     return score
+
+
+def read_labels(path: str | Path, num_class: int) -> list[str]:
+    """The names of the classes: a text file with one a line, in the order of their ids.
+
+    Raises:
+        UserError: the file cannot be read, or has another number of lines than there are classes.
+    """
+    labels = Labels.from_file(path).names
+    if len(labels) != num_class:
+        raise UserError(f"label_file_path: {path} names {len(labels)} classes, but num_class is {num_class}; "
+                        f"set num_class to {len(labels)} or give another file")
+    return labels
+
+
+def label_lines(class_names: Sequence[str]) -> list[str]:
+    """The lines of a label file.
+
+    Raises:
+        UserError: a name is no line.
+    """
+    if any("\n" in name or not name.strip() for name in class_names):
+        raise UserError("some names of classes are empty or take several lines: no label file")
+    return list(class_names)
 
 
 # ---------------------------------------------------------------- fields of a row

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Check the style, as the tests and the pre-commit hook do: bash scripts/check_style.sh
+# It takes ruff and pyright from .venv, or from the directory that VENV names.
+
+# shellcheck source=scripts/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+cd "$ROOT"
+[[ -x "$VENV/bin/python" ]] || die "no environment in $VENV; make it with: bash scripts/run_tests.sh"
+"$VENV/bin/python" -m ruff check --quiet .
+# Not everybody has pyright, which downloads Node.js.
+if [[ -x "$VENV/bin/pyright" && -f pyrightconfig.json ]]; then
+    "$VENV/bin/pyright" --pythonpath "$VENV/bin/python"
+fi
