@@ -77,7 +77,7 @@ def write(path: Path, text: str) -> str:
 def test_values_keep_the_types_of_the_yaml_file(load):
     config = load()
     assert config.epoch_size == 40 and type(config.epoch_size) is int
-    assert config.do_shuffle == "true" and config.use_crf is False
+    assert config.do_shuffle is True and config.use_crf is False
     assert config.Lamb.learning_rate == 2e-5, "YAML 1.1 reads 2e-5 as text"
     assert config.schema_dir == "" and config.bucket_list == []
     assert config.nezha_net_cfg.to_dict() == {"hidden_size": 1024, "hidden_dropout_prob": 0.1}
@@ -88,7 +88,7 @@ def test_values_keep_the_types_of_the_yaml_file(load):
     (["--epoch_size=3"], "epoch_size", 3),
     (["--epoch_size", "3", "--epoch_size", "4"], "epoch_size", 4),
     (["--train_steps", "-1"], "train_steps", -1),
-    (["--do_shuffle", "False"], "do_shuffle", "false"),
+    (["--do_shuffle", "False"], "do_shuffle", False),
     (["--device_target", "cpu"], "device_target", "CPU"),
     (["--use_crf", "true"], "use_crf", True),
     (["--data_dir", "/a path/=x"], "data_dir", "/a path/=x"),
@@ -117,7 +117,7 @@ def test_command_line_overrules_ini_overrules_yaml(load, tmp_path):
                 '[config]\nepoch_size = 2\ntrain_steps=2\nLamb.learning_rate = 1\nschema_dir=""\n')
     config = load("--config_path", own_yaml, "--epoch_size", "3", "--ini_path", ini)
     assert (config.epoch_size, config.train_steps, config.data_dir) == (3, 2, "yaml")
-    assert config.do_shuffle == "false", "an unquoted YAML boolean is fine for a switch"
+    assert config.do_shuffle is False, "an unquoted YAML boolean is fine for a switch"
     assert config.Lamb.learning_rate == 1.0 and config.schema_dir == ""
     assert config.base_batch_size == 256, "what nobody names keeps its default"
 
@@ -269,13 +269,13 @@ def test_importing_reads_neither_files_nor_the_command_line():
 # --- pretrain_config.yaml ---
 
 DOCUMENTED_DEFAULTS = {
-    "device_target": "Ascend", "distribute": "false", "device_num": 1, "device_id": 0, "enable_save_ckpt": "true",
-    "enable_lossscale": "true", "do_shuffle": "true", "enable_data_sink": "true", "data_sink_steps": 1,
-    "accumulation_steps": 1, "allreduce_post_accumulation": "true", "save_checkpoint_path": "",
+    "device_target": "Ascend", "distribute": False, "device_num": 1, "device_id": 0, "enable_save_ckpt": True,
+    "enable_lossscale": True, "do_shuffle": True, "enable_data_sink": True, "data_sink_steps": 1,
+    "accumulation_steps": 1, "allreduce_post_accumulation": True, "save_checkpoint_path": "",
     "load_checkpoint_path": "", "save_checkpoint_steps": 1000, "save_checkpoint_num": 1, "train_steps": -1,
     "data_dir": "", "dataset_format": "mindrecord", "schema_dir": "", "epoch_size": 40, "bert_network": "base",
     "optimizer": "Lamb", "loss_scale_value": 65536, "scale_factor": 2, "scale_window": 1000, "eval_samples": 300000,
-    "train_with_eval": "false", "base_batch_size": 256, "nezha_batch_size": 96, "large_batch_size": 24,
+    "train_with_eval": False, "base_batch_size": 256, "nezha_batch_size": 96, "large_batch_size": 24,
     "large_boost_batch_size": 24,
 }
 
@@ -289,7 +289,7 @@ def test_documented_defaults_of_pretraining(pretrain):
     assert {key: pretrain[key] for key in DOCUMENTED_DEFAULTS} == DOCUMENTED_DEFAULTS
     assert pretrain.Lamb.to_dict() == {
         "learning_rate": 3e-4, "end_learning_rate": 0.0, "warmup_steps": 10000, "decay_steps": 0, "power": 2.0,
-        "weight_decay": 0.01, "beta1": 0.99, "beta2": 0.999, "eps": 1e-8}
+        "weight_decay": 0.01, "decay_filter": ["layernorm", "bias"], "beta1": 0.99, "beta2": 0.999, "eps": 1e-8}
     adam = pretrain.AdamWeightDecay
     assert (adam.learning_rate, adam.power, adam.weight_decay, adam.eps) == (3e-5, 5.0, 1e-5, 1e-6)
     assert pretrain.Momentum.to_dict() == {"learning_rate": 2e-5, "momentum": 0.9}

@@ -144,7 +144,7 @@ def test_paths_of_pretraining(cloud):
         assert config.save_checkpoint_path == str(cloud.host / "train" / "ckpt")
         assert config.metrics_file == str(cloud.host / "train" / "m.jsonl")
         assert config.eval_data_dir == config.load_checkpoint_path == config.plot_file == ""
-        assert (config.device_id, config.distribute) == (0, "false")
+        assert (config.device_id, config.distribute) == (0, False)
     with cloud_storage(cloud.config("pretrain_config.yaml", data_dir="wiki")) as config:
         assert config.data_dir == str(cloud.host / "data" / "wiki")
         assert config.save_checkpoint_path == str(cloud.host / "train")
@@ -160,7 +160,7 @@ def test_paths_of_a_task(cloud):
         assert config.save_finetune_checkpoint_path == str(cloud.host / "train" / "ner_finetune" / "ckpt")
         assert config.export_file_name == str(cloud.host / "train" / "bert_ner")
         # What is written beside the checkpoints serves elsewhere as it is.
-        assert config.enable_modelarts == "false" and config.data_url == config.train_url == ""
+        assert config.enable_modelarts is False and config.data_url == config.train_url == ""
         assert "data_url" not in portable_values(config) and "data_path" not in portable_values(config)
 
 
@@ -261,8 +261,8 @@ def test_processes_of_a_host_copy_once_and_upload_apart(cloud):
         _, errors = rank.communicate("end\n", timeout=60)
         assert rank.returncode == 0, errors
     assert [line.split(" -> ")[0] for line in cloud.log()].count("s3://slow/data") == 1
-    assert (cloud.results / "metrics.jsonl").read_text() == "device 0, distribute true"
-    assert (cloud.results / "rank_1" / "metrics.jsonl").read_text() == "device 1, distribute true"
+    assert (cloud.results / "metrics.jsonl").read_text() == "device 0, distribute True"
+    assert (cloud.results / "rank_1" / "metrics.jsonl").read_text() == "device 1, distribute True"
 
 
 def test_processes_of_a_host_fail_together(cloud):
@@ -296,7 +296,7 @@ def test_fine_tuning_on_modelarts(cloud):
     assert len(read_metrics(cloud.results / "ckpt" / "metrics.jsonl")) > 3
     assert read_weights(cloud.results / "ckpt" / "classifier_best.ckpt")
     written = yaml.safe_load((cloud.results / "ckpt" / "classifier_config.yaml").read_text())
-    assert written["enable_modelarts"] == "false"
+    assert written["enable_modelarts"] is False
 
     # Evaluation alone, of what was uploaded: its predictions are uploaded as well.
     cloud.results.rename(cloud.buckets / "mine" / "trained")
