@@ -20,12 +20,13 @@ COLUMNS = (
                 "worker_processes")},
     {"model_utils": ("model_utils",), "records": ("records",),
      "network": ("layers", "dropout", "lstm", "CRF", "bert_model", "bert_for_pre_training", "finetune_eval_model",
-                 "bert_for_finetune", "onnx_graph", "initialization")},
+                 "bert_for_finetune", "onnx_graph", "initialization", "bert_for_finetune_cpu")},
     {"dataset": ("dataset",)},
     {"training": ("training",)},
     {"tasks": ("tasks",)},
     {"inference": ("inference",), "exchange": ("exchange",),
-     "generators": ("generate_mindrecord", "finetune_data_preprocess", "cluner_evaluation")},
+     "generators": ("generate_mindrecord", "finetune_data_preprocess", "cluner_evaluation",
+                                                                 "cluner_evaluation_cpu", "utils")},
     {"scripts": ("tools", "scripts")},
 )
 

@@ -57,8 +57,27 @@ use_ranks() {
             if [[ $EUID == 0 ]]; then words+=(--allow-run-as-root); fi
             RUNNER=("${words[@]}" -n "$((count * ${NODE_NUM:-1}))" --output-filename "$PWD/LOG" "${RUNNER[@]}")
             ;;
-        *) die "LAUNCHER: expected mpirun with its options, or nothing; found '$LAUNCHER'" ;;
+        msrun)
+            use_msrun "$count" "${words[@]:1}"
+            ;;
+        *) die "LAUNCHER: expected mpirun or msrun with its options, or nothing; found '$LAUNCHER'" ;;
     esac
+}
+
+# use_msrun COUNT [OPTION...]: let MindSpore's own launcher start the ranks. It shows the first one's output, as ours.
+use_msrun() {
+    local count="$1" port="${MASTER_PORT:-0}" python="${RUNNER[0]}" msrun
+    shift
+    PATH="$(dirname "$(command -v "$python")"):$PATH"  # msrun starts whatever is called python there
+    export PATH
+    msrun="$(dirname "$(command -v "$python")")/msrun"
+    if [[ ! -x $msrun ]]; then msrun="$(command -v msrun)" || die "LAUNCHER: msrun is absent; it comes with MindSpore"; fi
+    if [[ $port == 0 ]]; then
+        port="$("$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')"
+    fi
+    RUNNER=("$msrun" --worker_num "$((count * ${NODE_NUM:-1}))" --local_worker_num "$count"
+        --node_rank "${NODE_RANK:-0}" --master_addr "${MASTER_ADDR:-127.0.0.1}" --master_port "$port"
+        --log_dir "$PWD/LOG_msrun" --join True --tail_worker_log 0 --bind_core "${BIND_CORES:-False}" "$@")
 }
 
 # is_given OPTION WORD...: whether OPTION stands among the words.
@@ -80,6 +99,7 @@ Environment variables:
                      several hosts: how many, the number of this one from 0, address and port of host 0; to be started
                      on each of them
   BIND_CORES=true    each rank gets cores of its own
+  LAUNCHER=msrun     MindSpore's own launcher starts the ranks, with their output in LOG_msrun/
   LAUNCHER=mpirun    Open MPI starts the ranks; options may follow: LAUNCHER='mpirun --hostfile hosts'
 EOF
 }

@@ -22,4 +22,8 @@ SETTINGS=(
 
 # shellcheck source=scripts/launch.sh
 source "$(dirname "${BASH_SOURCE[0]}")/launch.sh"
+if [[ ${task_start:-} == finetune_on_several ]] && ! is_given --train_data_file_path "$@"; then
+    # shellcheck source=scripts/squad_folder.sh
+    source "$ROOT/scripts/squad_folder.sh"
+fi
 "${task_start:-finetune_on_one}" "${task_target:-Ascend}" run_squad.py squad_log.txt "$@"

@@ -44,12 +44,18 @@ def translate_file(values: Mapping[str, Any], known: Mapping[str, Any], source: 
         known: the keys of this program, which are never taken for old ones.
         source: the file.
     """
+    in_use = values.get("optimizer") == "Thor"  # its group stands in every file
     translated = {}
     for key, value in values.items():
         new = key if key in known else RENAMED.get(key) or TRANSLATED.get(key, ("",))[0]
-        translated[new if new in known else key] = value
+        if new not in known:
+            translated[key] = value  # whoever converts the values says that it is unknown
+        elif key in TRANSLATED and not in_use:
+            continue
+        else:
+            translated[new] = int(value) if isinstance(value, float) and key in TRANSLATED else value
         difference = CHANGED_MEANING.get(key) or TRANSLATED.get(key, ("", ""))[1]
-        if difference and new in known and new != key:
+        if difference and in_use and new != key:
             print(f"{source}: {key} is taken for {new}: {difference}", file=sys.stderr, flush=True)
     return translated
 

@@ -38,6 +38,7 @@ class BestWeights(TrainingEvaluation):
             self.network = task.inference_network().set_train(False)
         self.patience = task.config.early_stopping_patience
         self.best: dict | None = None  # step, results and lines of the best evaluation
+        self.last: dict | None = None  # of the last evaluation of this run
         self.without_gain = 0  # evaluations since
         if run.plan.start_step:
             self._recall(run.plan.start_step)
@@ -63,6 +64,7 @@ class BestWeights(TrainingEvaluation):
         tqdm.write("\n".join(evaluation.lines))  # clears a progress bar first
         sys.stdout.flush()
         self.run.metrics.write(report.step, **evaluation.results)
+        self.last = {"step": report.step, "results": evaluation.results}
         if self.best is None or self._quality(evaluation.results) > self._quality(self.best["results"]):
             self.without_gain = 0
             self._keep(report, evaluation)
@@ -88,9 +90,11 @@ class BestWeights(TrainingEvaluation):
             tqdm.write(f"no better {self.score} in {self.without_gain} evaluations: stopped early")
 
     def finish(self) -> dict[str, float]:
-        """Say what the best was; return its scores."""
+        """Say what the last weights gave and what the best did; return the scores of the best."""
         if self.best is None:
             return {}
+        if self.last:
+            print(f"last {self.score}, after step {self.last['step']}: {self.last['results'][self.score]:.6f}")
         lines = "\n".join(self.best["lines"])
         print(f"best {self.score}, after step {self.best['step']}, in {self.best_path}:\n{lines}", flush=True)
         return self.best["results"]

@@ -288,6 +288,66 @@ def test_mpirun(run, place, tmp_path):
     assert by_option(words[script + 1:])["--device_num"] == "8"
 
 
+def test_msrun(run, place, tmp_path):
+    """MindSpore's launcher lies beside the Python of the run."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("python", "msrun"):
+        (tools / name).write_text(STUB)
+        (tools / name).chmod(0o755)
+    done = run("run_distributed_pretrain_for_gpu.sh", "4", "2", "my data", LAUNCHER="msrun --cluster_time_out 60",
+               NODE_NUM="2", NODE_RANK="1", MASTER_ADDR="10.0.0.1", MASTER_PORT="8200", PYTHON=str(tools / "python"))
+    assert done.returncode == 0, done.stderr
+    words = words_of(place / "pretraining_log.txt")
+    script = words.index(str(REPOSITORY / "run_pretrain.py"))
+    assert words[:script] == [
+        "--worker_num", "8", "--local_worker_num", "4", "--node_rank", "1", "--master_addr", "10.0.0.1",
+        "--master_port", "8200", "--log_dir", str(place / "LOG_msrun"), "--join", "True", "--tail_worker_log", "0",
+        "--bind_core", "False", "--cluster_time_out", "60"]
+    assert by_option(words[script + 1:])["--device_num"] == "8"
+
+
+def test_two_processes_of_msrun_really_train(place, toy_records):
+    command = ["bash", str(SCRIPTS / "run_distributed_pretrain_cpu.sh"), "2", "1", str(toy_records / "mindrecord"),
+               "--foreground", *tiny_options(train_steps=2)]
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=600,
+                          env=os.environ | {"PYTHON": sys.executable, "LAUNCHER": "msrun"})
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = [line for line in done.stdout.splitlines() if "epoch: " in line]
+    assert ["step: 1," in lines[0], "step: 2," in lines[-1]] == [True, True], done.stdout
+    assert len(list((place / "LOG_msrun").glob("worker_*.log"))) == 2
+
+
+# ---------------------------------------------------------------- question answering as published
+
+def test_squad_on_several_devices_takes_the_files_of_its_folder(run, place, tmp_path):
+    folder = tmp_path / "squad"
+    folder.mkdir()
+    for name in ("train-v1.1.tf_record", "dev-v1.1.json", "vocab.txt", "bert_large.ckpt"):
+        (folder / name).touch()
+    done = run("run_squad_gpu_distribute.sh", "8", SQUAD_FOLDER=str(folder))
+    assert done.returncode == 0, done.stderr
+    words = words_of(place / "squad_log.txt")
+    options = by_option(words[words.index(str(REPOSITORY / "run_squad.py")) + 1:])
+    assert {name: options[f"--{name}"] for name in ("train_data_file_path", "eval_json_path", "vocab_file_path",
+                                                    "load_pretrain_checkpoint_path", "dataset_format", "config_path")
+            } == {"train_data_file_path": str(folder / "train-v1.1.tf_record"),
+                  "eval_json_path": str(folder / "dev-v1.1.json"), "vocab_file_path": str(folder / "vocab.txt"),
+                  "load_pretrain_checkpoint_path": str(folder / "bert_large.ckpt"), "dataset_format": "tfrecord",
+                  "config_path": str(REPOSITORY / "task_squad_large_config.yaml")}
+    assert (options["--device_num"], options["--device_target"]) == ("8", "GPU")
+
+
+def test_squad_folder_that_is_not_complete(run, tmp_path):
+    folder = tmp_path / "squad"
+    folder.mkdir()
+    (folder / "train.tf_record").touch()
+    done = run("run_squad_gpu_distribute.sh", "8", SQUAD_FOLDER=str(folder))
+    assert done.returncode == 2
+    assert done.stderr == (f"error: {folder}: expected the file to evaluate on (*dev*.json), found 0 such files; put "
+                           f"it there, or give the files as options\n")
+
+
 def test_two_processes_really_train(place, toy_records):
     command = ["bash", str(SCRIPTS / "run_distributed_pretrain_cpu.sh"), "2", "1", str(toy_records / "mindrecord"),
                "--foreground", *tiny_options(train_steps=3)]
