@@ -1,0 +1,165 @@
+"""One run for all trainings: callbacks of MindSpore and of users, other mathematics at a resume, a profile."""
+
+from pathlib import Path
+
+import mindspore as ms
+import pytest
+import toy_finetuning
+import toy_pretraining
+from mindspore.train import Callback as MindSporeCallback
+from mindspore.train import LossMonitor, RunContext, SummaryCollector, TimeMonitor
+from toy_pretraining import steps_of
+
+import run_classifier
+import run_pretrain
+from src.errors import UserError
+from src.model_utils.config import load_config
+from src.model_utils.device_adapter import set_up_device
+from src.tasks.classifier.task import ClassifierTask
+from src.tasks.finetuning import Finetuning
+from src.tasks.pretraining.training import Pretraining
+from src.training.callbacks import Callback, Place, StepReport
+from src.training.metrics_file import read_metrics
+from src.training.run import Job, run_training
+
+
+@pytest.fixture(scope="module", autouse=True)
+def graph_mode():
+    before = ms.get_context("mode")
+    yield
+    ms.set_context(mode=before)
+
+
+def pretraining(records: Path, output: Path, **options: object) -> Job:
+    argv = toy_pretraining.tiny_options(data_dir=records, save_checkpoint_path=output, **options)
+    config = load_config("", "pretrain_config.yaml", argv)
+    return Pretraining(config, set_up_device(config))
+
+
+@pytest.fixture(scope="module")
+def classifier_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("classifier")
+    for name, count in (("train", 40), ("dev", 16)):
+        toy_finetuning.write_rows(folder / f"{name}.mindrecord", toy_finetuning.toy_rows(count, count))
+    return folder
+
+
+def finetuning(data: Path, output: Path, **options: object) -> Job:
+    config = load_config("", ClassifierTask.config_file, toy_finetuning.tiny_options(data, output, **options))
+    set_up_device(config)
+    return Finetuning(ClassifierTask.from_config(config, "CPU"))
+
+
+# ---------------------------------------------------------------- callbacks
+
+class Witness(MindSporeCallback):
+    """A user's callback, as MindSpore's documents show how to write one."""
+
+    def __init__(self, stop_at: int = 0) -> None:
+        super().__init__()
+        self.losses = []
+        self.stop_at = stop_at
+
+    def on_train_step_end(self, run_context: RunContext) -> None:
+        arguments = run_context.original_args()
+        loss, overflow, scale = arguments.net_outputs
+        assert arguments.step_report.step == arguments.cur_step_num
+        self.losses.append(float(loss.asnumpy()))
+        if len(self.losses) == self.stop_at:
+            run_context.request_stop()
+
+
+def test_callbacks_of_mindspore_watch_a_pretraining(toy_records, tmp_path, capsys):
+    job = pretraining(toy_records / "mindrecord", tmp_path / "out", train_steps=4)
+    witness = Witness()
+    run_training(job, set_up_device(job.config), [
+        LossMonitor(), TimeMonitor(), SummaryCollector(str(tmp_path / "summary"), collect_freq=1), witness])
+    printed = capsys.readouterr().out
+    assert "epoch: 1 step: 4, loss is" in printed and "per step time:" in printed
+    assert witness.losses == [step["loss"] for step in steps_of(tmp_path / "out")]
+    assert list((tmp_path / "summary").glob("*events*"))
+
+
+def test_a_user_stops_a_fine_tuning(classifier_data, tmp_path):
+    job = finetuning(classifier_data, tmp_path / "out", epoch_num=4)
+    results = run_training(job, set_up_device(job.config), [Witness(stop_at=7)])
+    trained = [line["step"] for line in read_metrics(tmp_path / "out" / "metrics.jsonl") if "learning_rate" in line]
+    assert trained == list(range(1, 8))
+    assert list((tmp_path / "out").glob("classifier-*_7.ckpt")) and "accuracy" in results
+
+
+def test_callbacks_are_told_in_the_order_of_their_places(toy_records, tmp_path):
+    told = []
+
+    def noting(which: Place) -> Callback:
+        class Noting(Callback):
+            place = which
+
+            def on_step(self, report: StepReport) -> None:
+                told.append(which)
+
+        return Noting()
+
+    job = pretraining(toy_records / "mindrecord", tmp_path / "out", train_steps=1)
+    run_training(job, set_up_device(job.config), [noting(place) for place in reversed(Place)])
+    assert told == list(Place)
+
+
+# ---------------------------------------------------------------- resuming with other mathematics
+
+@pytest.fixture(scope="module")
+def begun(toy_records, tmp_path_factory) -> list[str]:
+    """The options of a training of three steps."""
+    out = tmp_path_factory.mktemp("begun") / "out"
+    options = toy_pretraining.tiny_options(data_dir=toy_records / "mindrecord", save_checkpoint_path=out)
+    run_pretrain.main([*options, "--train_steps", "3"])
+    return [*options, "--resume", "true"]
+
+
+@pytest.mark.parametrize(("option", "value", "told"), [
+    ("base_net_cfg.num_attention_heads", "1", "network.num_attention_heads 2 -> 1"),
+    ("base_net_cfg.hidden_act", "relu", "network.hidden_act gelu -> relu")])
+def test_another_network_is_refused(begun, option, value, told):
+    with pytest.raises(UserError, match=f"was made with another network: {told}; resume with"):
+        run_pretrain.main([*begun, "--train_steps", "4", f"--{option}", value])
+
+
+@pytest.mark.parametrize(("option", "value", "told"), [
+    ("max_grad_norm", "0.5", "max_grad_norm 1.0 -> 0.5"),
+    ("enable_global_norm", "false", "enable_global_norm true -> false"),
+    ("enable_lossscale", "false", "enable_lossscale true -> false"), ("scale_window", "7", "scale_window 1000 -> 7"),
+    ("base_net_cfg.hidden_dropout_prob", "0.2", "network.hidden_dropout_prob 0.1 -> 0.2")])
+def test_every_other_change_is_named(begun, capsys, option, value, told):
+    run_pretrain.main([*begun, "--train_steps", "3", f"--{option}", value])  # nothing left to do: only said
+    printed = capsys.readouterr()
+    assert told in printed.err and "continues differently" in printed.err
+    assert "nothing left to do" in printed.out
+
+
+# ---------------------------------------------------------------- options of old files
+
+def test_a_profile_lies_beside_the_checkpoints(toy_records, tmp_path):
+    run_pretrain.main(toy_pretraining.tiny_options(data_dir=toy_records / "mindrecord", train_steps=4,
+                                                   save_checkpoint_path=tmp_path / "out", enable_profiling="true"))
+    assert list((tmp_path / "out" / "profile").rglob("trace_view.json"))
+
+
+def test_num_samples_of_a_task(classifier_data, tmp_path):
+    job = finetuning(classifier_data, tmp_path / "out", num_samples=16)
+    assert job.records().num_rows == 16
+
+
+def test_decay_filter_decides_what_decays(toy_records, tmp_path):
+    job = pretraining(toy_records / "mindrecord", tmp_path / "out",
+                      **{"AdamWeightDecay.decay_filter": "embedding,beta"})
+    optimizer = job.optimizer(job.network(), 10)
+    decayed = {parameter.name for parameter, decay in zip(optimizer.parameters, optimizer.decays, strict=True) if decay}
+    assert any(name.endswith(".bias") for name in decayed)
+    assert not any("embedding" in name or "beta" in name for name in decayed)
+
+
+def test_last_and_best_scores_are_printed(classifier_data, tmp_path, capsys):
+    results = run_classifier.main(toy_finetuning.tiny_options(classifier_data, tmp_path / "out", epoch_num=2))
+    printed = capsys.readouterr().out
+    assert "\nlast accuracy, after step 10: 0." in printed or "\nlast accuracy, after step 10: 1." in printed
+    assert f"accuracy {results['accuracy']:.6f}" in printed[printed.index("best accuracy, after step"):]
