@@ -11,7 +11,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from src.bert_model import BertConfig, BertModel
-from src.layers import BiasAdd, Dense, LayerNorm
+from src.layers import BiasAdd, Dense, LayerNorm, cpu_cells, tensor_type, uses_cpu_kernels
 
 CHUNK = 1 << 18  # numbers drawn at a time: 1 MB stays in the cache
 
@@ -21,12 +21,16 @@ class GetMaskedLMOutput(nn.Cell):
 
     def __init__(self, config: BertConfig):
         super().__init__()
-        self.compute_type = config.compute_type
-        self.dense = Dense(config.hidden_size, config.hidden_size, activation=config.hidden_act)
+        self.compute_type = tensor_type(config.compute_type)
+        self.dense = Dense(config.hidden_size, config.hidden_size, activation=config.hidden_act,
+                           compute_type=config.compute_type)
         self.layernorm = LayerNorm(config.hidden_size)
         self.output_bias = Parameter(Tensor(np.zeros(config.vocab_size, np.float32)), name="output_bias")
         self.matmul = ops.MatMul(transpose_b=True)
         self.bias_add = BiasAdd()
+        self.uses_kernel = uses_cpu_kernels(config.compute_type)
+        if self.uses_kernel:
+            self.kernel = cpu_cells().DenseProduct(config.compute_type)
 
     def construct(self, hidden: Tensor, embedding_table: Tensor, positions: Tensor) -> Tensor:
         """Map hidden [B,S,H], embedding_table [V,H] and positions int32 [B,P] to float32 logits [B*P,V]."""
@@ -35,6 +39,8 @@ class GetMaskedLMOutput(nn.Cell):
         rows = (positions + first_rows).reshape((-1,))  # [B*P]
         x = ops.gather(hidden.reshape((-1, width)), rows, 0).astype(self.compute_type)  # [B*P,H]
         x = self.layernorm(self.dense(x))
+        if self.uses_kernel:
+            return self.kernel(x, embedding_table, self.output_bias)
         logits = self.matmul(x, embedding_table.astype(self.compute_type))  # [B*P,V]
         return self.bias_add(logits.astype(ms.float32), self.output_bias)
 
@@ -44,8 +50,8 @@ class GetNextSentenceOutput(nn.Cell):
 
     def __init__(self, config: BertConfig):
         super().__init__()
-        self.compute_type = config.compute_type
-        self.dense = Dense(config.hidden_size, 2)
+        self.compute_type = tensor_type(config.compute_type)
+        self.dense = Dense(config.hidden_size, 2, compute_type=config.compute_type)
 
     def construct(self, pooled: Tensor) -> Tensor:
         """Map pooled [B,H] to float32 logits [B,2]."""
@@ -77,9 +83,14 @@ class CrossEntropy(nn.Cell):
     def __init__(self):
         super().__init__()
         self.log_softmax = ops.LogSoftmax(axis=-1)
+        self.uses_kernel = uses_cpu_kernels()
+        if self.uses_kernel:
+            self.kernel = cpu_cells().CrossEntropy()
 
     def construct(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Map logits float32 [R,C] and labels int32, R of them in any shape, to losses [R]."""
+        if self.uses_kernel:
+            return self.kernel(logits, labels.reshape((-1,)))
         return -ops.gather_elements(self.log_softmax(logits), 1, labels.reshape((-1, 1))).reshape((-1,))
 
 
