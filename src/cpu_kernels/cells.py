@@ -17,43 +17,44 @@ from src.cpu_kernels import operators
 NO_KEY = np.zeros((1, 3), np.int32)
 
 
-class Weights(nn.Cell):
-    """Weights in the type of the products: themselves, or rounded, once for forward and backward."""
+class Product(nn.Cell):
+    """What the cells share that multiply by weights: whether these are rounded first, once for forward and backward.
+
+    Each cell does that itself: a method that may return its argument unchanged has been seen to return another one's.
+    """
 
     def __init__(self, compute_type: Any):
         super().__init__()
         self.rounds = compute_type == ms.bfloat16
-        self.to_bfloat16 = operators.to_bfloat16()
-
-    def construct(self, weight: Tensor) -> Tensor:
-        """Return the weight in the type of the products."""
-        return self.to_bfloat16(weight) if self.rounds else weight
+        self.round = operators.to_bfloat16()
 
 
-class DenseProduct(nn.Cell):
+class DenseProduct(Product):
     """x W^T + b from and to float32, multiplied in another type."""
 
     def __init__(self, compute_type: Any):
-        super().__init__()
-        self.weights = Weights(compute_type)
+        super().__init__(compute_type)
         self.forward = operators.dense_forward()
         self.backward = operators.dense_backward()
 
     def construct(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """Map x [R,I], weight [O,I] and bias [O] to [R,O]."""
-        return self.forward(x, self.weights(weight), bias)
+        if self.rounds:
+            weight = self.round(weight)
+        return self.forward(x, weight, bias)
 
     def bprop(self, x: Tensor, weight: Tensor, bias: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor, ...]:
         """Return the gradients of x, weight and bias."""
-        return self.backward(x, self.weights(weight), dout)
+        if self.rounds:
+            weight = self.round(weight)
+        return self.backward(x, weight, dout)
 
 
-class FeedForward(nn.Cell):
+class FeedForward(Product):
     """The second half of a block: normalize(dropout(gelu(x W1^T + b1) W2^T + b2) + x)."""
 
     def __init__(self, compute_type: Any):
-        super().__init__()
-        self.weights = Weights(compute_type)
+        super().__init__(compute_type)
         self.operators = operators.FeedForwardOperators(compute_type)
         self.forward = self.operators.forward
         self.backward = self.operators.backward
@@ -61,24 +62,26 @@ class FeedForward(nn.Cell):
     def construct(self, x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, gamma: Tensor,
                   beta: Tensor, key: Tensor, p: Tensor) -> Tensor:
         """Map x [R,H], weight1 [I,H] and weight2 [H,I] to [R,H]; key int32 [1,3] and p [1] are those of dropout."""
-        out, _, _, _ = self.forward(x, self.weights(weight1), bias1, self.weights(weight2), bias2, gamma, beta, key, p)
+        if self.rounds:
+            weight1, weight2 = self.round(weight1), self.round(weight2)
+        out, _, _, _ = self.forward(x, weight1, bias1, weight2, bias2, gamma, beta, key, p)
         return out
 
     def bprop(self, x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, gamma: Tensor,
               beta: Tensor, key: Tensor, p: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor, ...]:
         """Return the gradients of x and the weights."""
-        rounded1, rounded2 = self.weights(weight1), self.weights(weight2)
-        _, before, normal, inverse = self.forward(x, rounded1, bias1, rounded2, bias2, gamma, beta, key, p)
-        gradients = self.backward(dout, x, rounded1, rounded2, gamma, key, p, before, normal, inverse)
+        if self.rounds:
+            weight1, weight2 = self.round(weight1), self.round(weight2)
+        _, before, normal, inverse = self.forward(x, weight1, bias1, weight2, bias2, gamma, beta, key, p)
+        gradients = self.backward(dout, x, weight1, weight2, gamma, key, p, before, normal, inverse)
         return (*gradients, ops.zeros_like(key), ops.zeros_like(p))
 
 
-class Attention(nn.Cell):
+class Attention(Product):
     """The first half of a block: normalize(dropout(attention(x) Wo^T + bo) + x)."""
 
     def __init__(self, num_heads: int, compute_type: Any):
-        super().__init__()
-        self.weights = Weights(compute_type)
+        super().__init__(compute_type)
         self.operators = operators.AttentionOperators(num_heads, compute_type)
         self.forward = self.operators.forward
         self.backward = self.operators.backward
@@ -91,9 +94,11 @@ class Attention(nn.Cell):
         query, key, value and output are weights [H,H]; mask [B,S] is added to the scores; the last four are the keys
         int32 [1,3] and probabilities [1] of dropout on the probabilities and on the output.
         """
+        if self.rounds:
+            query, key, value, output = self.round(query), self.round(key), self.round(value), self.round(output)
         out, _, _, _, _, _, _, _ = self.forward(
-            x, self.weights(query), self.weights(key), self.weights(value), self.weights(output), query_bias, key_bias,
-            value_bias, output_bias, gamma, beta, mask, probs_key, probs_p, output_key, output_p)
+            x, query, key, value, output, query_bias, key_bias, value_bias, output_bias, gamma, beta, mask,
+            probs_key, probs_p, output_key, output_p)
         return out
 
     def bprop(self, x: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Tensor, query_bias: Tensor,
@@ -101,7 +106,8 @@ class Attention(nn.Cell):
               probs_key: Tensor, probs_p: Tensor, output_key: Tensor, output_p: Tensor, out: Tensor,
               dout: Tensor) -> tuple[Tensor, ...]:
         """Return the gradients of x and the weights."""
-        query, key, value, output = self.weights(query), self.weights(key), self.weights(value), self.weights(output)
+        if self.rounds:
+            query, key, value, output = self.round(query), self.round(key), self.round(value), self.round(output)
         _, probs, queries, keys, values, context, normal, inverse = self.forward(
             x, query, key, value, output, query_bias, key_bias, value_bias, output_bias, gamma, beta, mask,
             probs_key, probs_p, output_key, output_p)

@@ -10,6 +10,7 @@
 
 #include "onednn_api.h"
 #include "threads.h"
+#include "workspace.h"
 
 namespace cpu_kernels {
 namespace api {
@@ -129,6 +130,8 @@ class Product {
     check(dnnl().threadpool_interop_set_max_concurrency(inside_parallel() ? 1 : thread_count()), "number of threads");
     api::Handle attributes = nullptr, post = nullptr, description = nullptr;
     check(dnnl().primitive_attr_create(&attributes), "attributes");
+    // oneDNN's own memory for a product belongs to the thread that prepared it; several threads execute it here.
+    check(dnnl().primitive_attr_set_scratchpad_mode(attributes, api::kUserScratchpad), "memory mode");
     check(dnnl().post_ops_create(&post), "post operations");
     if (add) check(dnnl().post_ops_append_sum(post, 1.0f, 0, 0), "sum");
     check(dnnl().primitive_attr_set_post_ops(attributes, post), "post operations");
@@ -136,16 +139,19 @@ class Product {
                                               has_bias ? bias_.get() : nullptr, target_.get(), attributes),
           "description of a product");
     check(dnnl().primitive_create(&primitive_, description), "product");
-    dnnl().primitive_desc_destroy(description);
+    scratchpad_layout_ = dnnl().primitive_desc_query_md(description, api::kScratchpadLayout, 0);
+    scratchpad_size_ = dnnl().memory_desc_get_size(scratchpad_layout_);
     dnnl().post_ops_destroy(post);
     dnnl().primitive_attr_destroy(attributes);
   }
 
   void execute(void *left, void *right, void *target, const float *bias) const {
-    const std::array<api::Argument, 4> arguments = {
-        api::Argument{api::kSource, memory(left_, left)}, {api::kWeights, memory(right_, right)},
-        {api::kTarget, memory(target_, target)}, {api::kBias, bias ? memory(bias_, const_cast<float *>(bias)) : nullptr}};
-    const api::Status status = dnnl().primitive_execute(primitive_, stream_of_thread(), bias ? 4 : 3, arguments.data());
+    const Loan scratchpad(scratchpad_size_);
+    const std::array<api::Argument, 5> arguments = {
+        api::Argument{api::kSource, memory(left_.get(), left)}, {api::kWeights, memory(right_.get(), right)},
+        {api::kTarget, memory(target_.get(), target)}, {api::kScratchpad, memory(scratchpad_layout_, scratchpad.data())},
+        {api::kBias, bias ? memory(bias_.get(), const_cast<float *>(bias)) : nullptr}};
+    const api::Status status = dnnl().primitive_execute(primitive_, stream_of_thread(), bias ? 5 : 4, arguments.data());
     for (const api::Argument &argument : arguments) {
       if (argument.memory != nullptr) dnnl().memory_destroy(argument.memory);
     }
@@ -153,14 +159,15 @@ class Product {
   }
 
  private:
-  static api::Handle memory(const MemoryLayout &layout, void *data) {
+  static api::Handle memory(api::Handle layout, void *data) {
     api::Handle created = nullptr;
-    check(dnnl().memory_create(&created, layout.get(), engine(), data), "memory");
+    check(dnnl().memory_create(&created, layout, engine(), data), "memory");
     return created;
   }
 
   MemoryLayout left_, right_, target_, bias_;
-  api::Handle primitive_ = nullptr;
+  api::Handle primitive_ = nullptr, scratchpad_layout_ = nullptr;  // the latter is a part of the description
+  size_t scratchpad_size_ = 0;
 };
 
 using Key = std::array<int64_t, 12>;

@@ -26,7 +26,8 @@ struct Argument {
 
 constexpr int kCpuEngine = 1;
 constexpr unsigned kThreadPoolRuntime = 8;
-constexpr int kSource = 1, kTarget = 17, kWeights = 33, kBias = 41;  // kinds of arguments
+constexpr int kSource = 1, kTarget = 17, kWeights = 33, kBias = 41, kScratchpad = 80;  // kinds of arguments
+constexpr int kUserScratchpad = 1, kScratchpadLayout = 136;
 
 // name, result, arguments
 #define ONEDNN_FUNCTIONS(X)                                                                                       \
@@ -35,6 +36,7 @@ constexpr int kSource = 1, kTarget = 17, kWeights = 33, kBias = 41;  // kinds of
   X(threadpool_interop_stream_create, Status, (Handle *, Handle, void *))                                         \
   X(threadpool_interop_set_max_concurrency, Status, (int))                                                        \
   X(memory_desc_create_with_strides, Status, (Handle *, int, const Dimensions, int, const Dimensions))            \
+  X(memory_desc_get_size, size_t, (Handle))                                                                       \
   X(memory_desc_destroy, Status, (Handle))                                                                        \
   X(memory_create, Status, (Handle *, Handle, Handle, void *))                                                    \
   X(memory_destroy, Status, (Handle))                                                                             \
@@ -43,8 +45,10 @@ constexpr int kSource = 1, kTarget = 17, kWeights = 33, kBias = 41;  // kinds of
   X(post_ops_destroy, Status, (Handle))                                                                           \
   X(primitive_attr_create, Status, (Handle *))                                                                    \
   X(primitive_attr_set_post_ops, Status, (Handle, Handle))                                                        \
+  X(primitive_attr_set_scratchpad_mode, Status, (Handle, int))                                                    \
   X(primitive_attr_destroy, Status, (Handle))                                                                     \
   X(matmul_primitive_desc_create, Status, (Handle *, Handle, Handle, Handle, Handle, Handle, Handle))             \
+  X(primitive_desc_query_md, Handle, (Handle, int, int))                                                          \
   X(primitive_desc_destroy, Status, (Handle))                                                                     \
   X(primitive_create, Status, (Handle *, Handle))                                                                 \
   X(primitive_execute, Status, (Handle, Handle, int, const Argument *))
