@@ -64,6 +64,7 @@ class BertPreTraining(nn.Cell):
     def __init__(self, config: BertConfig, is_training: bool, use_one_hot_embeddings: bool = False):
         super().__init__()
         self.bert = BertModel(config, is_training, use_one_hot_embeddings)
+        self.bert.share_table()
         self.cls1 = GetMaskedLMOutput(config)
         self.cls2 = GetNextSentenceOutput(config)
 

@@ -353,14 +353,18 @@ class BertModel(nn.Cell):
         hidden_dropout = config.hidden_dropout_prob if is_training else 0.0
         attention_dropout = config.attention_probs_dropout_prob if is_training else 0.0
         self.dtype = config.dtype
-        self.uses_kernel = uses_cpu_kernels() and not use_one_hot_embeddings
-        if self.uses_kernel:
-            self.shared_table = cpu_cells().SharedTable()
+        self.uses_kernel = False
         self.compute_type = tensor_type(config.compute_type)
         self.bert_embedding_lookup = Embedding(config.vocab_size, config.hidden_size, use_one_hot_embeddings)
         self.bert_embedding_postprocessor = EmbeddingPostprocessor(config, hidden_dropout, use_one_hot_embeddings)
         self.bert_encoder = BertTransformer(config, attention_dropout, hidden_dropout)
         self.dense = Dense(config.hidden_size, config.hidden_size, activation="tanh", compute_type=config.compute_type)
+
+    def share_table(self) -> None:
+        """Prepare for a head that scores words by the embedding table in training: on CPU both gradients meet here."""
+        self.uses_kernel = uses_cpu_kernels() and not self.bert_embedding_lookup.use_one_hot
+        if self.uses_kernel:
+            self.shared_table = cpu_cells().SharedTable()
 
     def construct(self, input_ids: Tensor, token_type_ids: Tensor, input_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Encode a batch.

@@ -141,6 +141,7 @@ class SharedTable(nn.Cell):
     """Look rows of a table up, and pass the table on to where it is used as well.
 
     So both gradients meet here, and that of the rows is added to the other one in place: only these rows are touched.
+    There must be another one: where the table is not used as well, the compiler would put a constant in its place.
     """
 
     def __init__(self):

@@ -85,7 +85,7 @@ def _dense_gradient_shapes(x: Sequence[int], weight: Sequence[int], _: Sequence[
 
 
 def _cross_entropy_shapes(_: Sequence[int], labels: Sequence[int]) -> Shapes:
-    return labels, labels
+    return labels, (labels[0], 2)
 
 
 class FeedForwardOperators:
