@@ -22,7 +22,7 @@ from src.optimizer import create_optimizer
 from src.pretraining import TrainingEvaluation, bert_config_of, limits_of, open_pretrain_records
 from src.record_readers import Records
 from src.train_step import TrainStep
-from src.training import configured_step, start_as_first_rank, starting_step, train
+from src.training import configured_step, operators_of, start_as_first_rank, starting_step, train
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -40,7 +40,7 @@ def pretrain(config: Config) -> None:
     total_steps, samples_per_step = run_length(config, device, records)
 
     step_cell = build_training_step(config, bert_config, device, total_steps)
-    recipe = run_recipe(config, device, records, samples_per_step)
+    recipe = run_recipe(config, device, records, samples_per_step) | operators_of(device, bert_config)
     start_step = start_as_first_rank(step_cell, device, lambda: starting_step(
         step_cell, output_dir, config.resume == "true", config.load_checkpoint_path, recipe))
     plan = RunPlan(start_step, total_steps, samples_per_step, records.num_rows)

@@ -134,7 +134,7 @@ def run_mindspore(shape, steps, started, compute_type="float32", plain=False):
 
     from src.bert_for_pre_training import BertNetworkWithLoss, initialize_parameters
     from src.bert_model import BertConfig
-    from src.layers import plain_operators
+    from src.cpu_kernels.library import plain_operators
     from src.optimizer import create_optimizer
     from src.train_step import TrainStep
 

@@ -15,6 +15,7 @@ from mindspore import Tensor, nn
 from src.bert_for_pre_training import BertPreTraining
 from src.bert_model import BertConfig
 from src.checkpoint import PREFIX
+from src.cpu_kernels.library import plain_operators
 from src.errors import UserError
 from src.files import atomic_files, make_output_dir
 from src.finetune_task import FinetuneTask
@@ -71,7 +72,12 @@ def model_path(name: str, file_format: str) -> Path:
 
 
 def network_to_export(config: Config, device_target: str) -> Exported:
-    """The network that the configuration describes."""
+    """The network that the configuration describes, of operators that every MindSpore has."""
+    with plain_operators():
+        return _network_to_export(config, device_target)
+
+
+def _network_to_export(config: Config, device_target: str) -> Exported:
     if config.description == "run_pretrain":
         bert_config = bert_config_of(config, device_target)
         return Exported(BertPreTraining(bert_config, False), bert_config, pretraining_head(bert_config), PREFIX)

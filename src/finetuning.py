@@ -27,7 +27,7 @@ from src.model_utils.moxing_adapter import cloud_storage
 from src.optimizer import Optimizer, create_optimizer
 from src.record_readers import Records
 from src.train_step import TrainStep
-from src.training import configured_step, report_resumption, start_as_first_rank, train
+from src.training import configured_step, operators_of, report_resumption, start_as_first_rank, train
 
 _PARTS_OF_HEADS = ("bert.lstm.", "loss.")  # a network without them would work, and give other results
 FROM_SCRATCH = "none"  # as load_pretrain_checkpoint_path: no pre-trained weights
@@ -141,7 +141,7 @@ def finetune(task: FinetuneTask, device: DeviceInfo) -> dict[str, float]:
     total_steps = config.train_steps if config.train_steps > 0 else -(-config.epoch_num * records.num_rows
                                                                        // samples_per_step)
     step_cell = build_training_step(task, device, total_steps)
-    recipe = _recipe(config, device, records, samples_per_step)
+    recipe = _recipe(config, device, records, samples_per_step) | operators_of(device, task.bert_config)
     start_step = start_as_first_rank(step_cell, device, lambda: _starting_step(task, step_cell, output_dir, recipe))
     plan = RunPlan(start_step, total_steps, samples_per_step, records.num_rows)
     steps_per_epoch = -(-records.num_rows // samples_per_step)

@@ -5,8 +5,7 @@ because their CPU kernels are slow; parameter names are those of the published c
 """
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import mindspore as ms
@@ -14,7 +13,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.ops.auto_generate import SigmoidGrad
 
-from src.cpu_kernels.library import library
+from src.cpu_kernels.library import usable
 from src.errors import UserError
 
 
@@ -213,23 +212,12 @@ def on_cpu() -> bool:
     return ms.get_context("device_target") == "CPU"
 
 
-_plain = False
-
-
-@contextmanager
-def plain_operators() -> Iterator[None]:
-    """Build networks of MindSpore's own operators only, as an exported model needs them."""
-    global _plain
-    before, _plain = _plain, True
-    try:
-        yield
-    finally:
-        _plain = before
-
-
 def uses_cpu_kernels(compute_type: Any = ms.float32) -> bool:
-    """Whether a network that is built now gets the operators of `src.cpu_kernels`."""
-    return on_cpu() and not _plain and compute_type in (ms.float32, ms.bfloat16) and library() is not None
+    """Whether a network that is built now gets the operators of `src.cpu_kernels`.
+
+    Not within `src.cpu_kernels.library.plain_operators`, where networks for export are built.
+    """
+    return on_cpu() and compute_type in (ms.float32, ms.bfloat16) and usable()
 
 
 def cpu_cells() -> Any:

@@ -11,9 +11,11 @@ from mindspore import Tensor, nn
 from mindspore.train import Callback as MindSporeCallback
 from mindspore.train import Model, RunContext
 
+from src.bert_model import BertConfig
 from src.callbacks import Callback, RunPlan, StepMeter, StepReport
 from src.checkpoint import Checkpoint, find_newest, load_checkpoint_path, restore_training
 from src.communication import MeanOfGradients, any_rank, copy_from_first_rank, from_first_rank
+from src.cpu_kernels.library import report_missing, usable
 from src.dataset import BatchStream, create_dataset, user_errors_of
 from src.model_utils.config import Config
 from src.model_utils.device_adapter import DeviceInfo
@@ -25,6 +27,8 @@ Outputs = Sequence[Tensor]  # (loss, overflow, loss scale) of a step
 
 def configured_step(config: Config, device: DeviceInfo, network: nn.Cell, optimizer: Optimizer) -> TrainStep:
     """The step that trains the network: loss scale, accumulation, clipping and devices as configured."""
+    if device.target == "CPU" and device.rank == 0:
+        report_missing()
     mean = MeanOfGradients(device.rank_size) if device.rank_size > 1 else None
     return TrainStep(
         network, optimizer,
@@ -37,6 +41,12 @@ def configured_step(config: Config, device: DeviceInfo, network: nn.Cell, optimi
         seed=config.seed,
         rank=device.rank,
         loss_reducer=mean)
+
+
+def operators_of(device: DeviceInfo, bert_config: BertConfig) -> dict[str, str | None]:
+    """What a run's recipe says of its operators: those of `src.cpu_kernels` draw other dropout masks, sum differently."""
+    used = device.target == "CPU" and usable()
+    return {"cpu_operators": str(bert_config.compute_type) if used else None}
 
 
 def starting_step(step_cell: nn.Cell, output_dir: Path, resume: bool, checkpoint_path: str,
