@@ -5,8 +5,10 @@
     python -m src.cpu_kernels.build && python benchmarks/train_step.py --runs all   # the C++ operators and bfloat16 too
 
 The same work: masked-LM scores at 20 positions a sequence and next-sentence scores, loss, backward, clipping to a
-global norm of 1, AdamW, dropout 0.1, float32 or as the name says bfloat16 (of PyTorch its autocast). The frameworks run by turns, each in a process of its own, with the
-threads that they choose. PyTorch runs as a user finds it: eager, scaled-dot-product attention, erf GELU, fused AdamW.
+global norm of 1, AdamW, dropout 0.1, float32, or as the name says bfloat16, of PyTorch its autocast. The frameworks
+run by turns, each in a process of its own, with the threads that they choose. PyTorch runs as a user finds it: eager,
+scaled-dot-product attention, erf GELU, fused AdamW. On a busy machine OMP_NUM_THREADS=1 and the column of CPU seconds
+say most: of the least step, over all threads.
 """
 
 import argparse
@@ -69,13 +71,14 @@ def report(name, results):
     """Print the table of one network."""
     shape = NETWORKS[name]
     print(f"\n{name}: {shape['layers']} layers, {shape['hidden']} wide, batch {shape['batch']} x {LENGTH}")
-    print(f"{'':19} {'samples/s':>10} {'s/step':>8} {'fastest':>8} {'peak GB':>8} {'s to first step':>16}")
+    print(f"{'':19} {'samples/s':>10} {'s/step':>8} {'fastest':>8} {'CPU s':>8} {'peak GB':>8} {'s to first step':>16}")
     rates, fastest_of = {}, {}
     for run, runs in results.items():
         seconds = statistics.median(time for result in runs for time in result["seconds"])
         fastest = fastest_of[run] = min(time for result in runs for time in result["seconds"])
         rates[run] = shape["batch"] / seconds
-        print(f"{run:19} {rates[run]:10.2f} {seconds:8.3f} {fastest:8.3f} {max(r['peak_gb'] for r in runs):8.2f} "
+        print(f"{run:19} {rates[run]:10.2f} {seconds:8.3f} {fastest:8.3f} "
+              f"{min(time for result in runs for time in result['cpu_seconds']):8.3f} {max(r['peak_gb'] for r in runs):8.2f} "
               f"{statistics.median(r['first_step'] for r in runs):16.1f}")
     for other in (run for run in rates if run.startswith("pytorch")):
         print(f"times as fast as {other}, by the median (by the fastest): " + ", ".join(
@@ -116,11 +119,12 @@ def measure(step, steps, started):
     losses = [step()]
     result = {"first_step": time.time() - started}
     losses.append(step())
-    result["seconds"] = []
+    result["seconds"], result["cpu_seconds"] = [], []
     for _ in range(steps):
-        begin = time.perf_counter()
+        begin, cpu_begin = time.perf_counter(), time.process_time()
         losses.append(step())
         result["seconds"].append(time.perf_counter() - begin)
+        result["cpu_seconds"].append(time.process_time() - cpu_begin)
     if not losses[-1] < losses[0]:
         sys.exit(f"the loss did not fall: {losses}")
     return result | {"peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6}

@@ -44,7 +44,7 @@ def configured_step(config: Config, device: DeviceInfo, network: nn.Cell, optimi
 
 
 def operators_of(device: DeviceInfo, bert_config: BertConfig) -> dict[str, str | None]:
-    """What a run's recipe says of its operators: those of `src.cpu_kernels` draw other dropout masks, sum differently."""
+    """What a run's recipe says of its operators: those of `src.cpu_kernels` draw dropout masks of their own."""
     used = device.target == "CPU" and usable()
     return {"cpu_operators": str(bert_config.compute_type) if used else None}
 
