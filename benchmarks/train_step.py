@@ -77,8 +77,9 @@ def report(name, results):
         seconds = statistics.median(time for result in runs for time in result["seconds"])
         fastest = fastest_of[run] = min(time for result in runs for time in result["seconds"])
         rates[run] = shape["batch"] / seconds
-        print(f"{run:19} {rates[run]:10.2f} {seconds:8.3f} {fastest:8.3f} "
-              f"{min(time for result in runs for time in result['cpu_seconds']):8.3f} {max(r['peak_gb'] for r in runs):8.2f} "
+        cpu = min(time for result in runs for time in result["cpu_seconds"])
+        print(f"{run:19} {rates[run]:10.2f} {seconds:8.3f} {fastest:8.3f} {cpu:8.3f} "
+              f"{max(r['peak_gb'] for r in runs):8.2f} "
               f"{statistics.median(r['first_step'] for r in runs):16.1f}")
     for other in (run for run in rates if run.startswith("pytorch")):
         print(f"times as fast as {other}, by the median (by the fastest): " + ", ".join(
