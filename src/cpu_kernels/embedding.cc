@@ -10,6 +10,7 @@ OPERATOR(AddRows) {
   const int32_t *ids = arguments.integers(0);
   const float *drows = arguments.floats(1);
   float *dtable = arguments.at<float>(2);
+  check_ids(ids, rows, arguments.length(2, 0), "id");
   // Each thread has columns of its own, so that rows of the same id are added in their order.
   parallel_ranges(width, 64, [=](int64_t begin, int64_t end) {
     for (int64_t row = 0; row < rows; ++row) {

@@ -32,6 +32,7 @@ OPERATOR(CrossEntropy) {
   const int32_t *labels = arguments.integers(1);
   float *losses = arguments.at<float>(2);
   LogOfSum *sums = arguments.at<LogOfSum>(3);
+  check_ids(labels, rows, classes, "label");
   parallel_ranges(rows, rows_at_a_time(classes), [=](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       sums[row] = log_of_sum(scores + row * classes, classes);

@@ -5,6 +5,8 @@
 #include <cstdio>
 #include <cstring>
 #include <exception>
+#include <stdexcept>
+#include <string>
 
 #include "bfloat16.h"
 #include "dropout.h"
@@ -59,6 +61,16 @@ class Reader {
   const Arguments &arguments_;
   int index_ = 0;
 };
+
+// Make sure that `count` ids, which came from the data, are at least 0 and below `limit`.
+inline void check_ids(const int32_t *ids, int64_t count, int64_t limit, const char *what) {
+  for (int64_t i = 0; i < count; ++i) {
+    if (ids[i] < 0 || ids[i] >= limit) {
+      throw std::out_of_range(std::string(what) + " " + std::to_string(ids[i]) + " is not below " +
+                              std::to_string(limit));
+    }
+  }
+}
 
 inline int run_operator(const char *name, void (*body)(const Arguments &), const Arguments &arguments) {
   try {

@@ -7,8 +7,10 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdlib>
+#include <exception>
 #include <mutex>
 #include <thread>
+#include <utility>
 
 namespace cpu_kernels {
 namespace {
@@ -43,6 +45,7 @@ class Pool {
     take_numbers();
     open_.store(0);
     while (inside_.load() > 0) _mm_pause();
+    if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
   }
 
  private:
@@ -59,7 +62,12 @@ class Pool {
 
   void take_numbers() {
     in_parallel = true;
-    for (int64_t i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < count_;) (*work_)(i);
+    try {
+      for (int64_t i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < count_;) (*work_)(i);
+    } catch (...) {
+      std::lock_guard<std::mutex> lock(failing_);
+      failure_ = std::current_exception();
+    }
     in_parallel = false;
   }
 
@@ -84,7 +92,7 @@ class Pool {
   }
 
   const int helpers_;
-  std::mutex job_, sleep_;
+  std::mutex job_, sleep_, failing_;
   std::condition_variable wake_;
   std::atomic<uint64_t> open_{0};  // the ticket of the job that may be joined, 0 for none
   std::atomic<int64_t> next_{0};
@@ -92,6 +100,7 @@ class Pool {
   uint64_t last_ticket_ = 0;
   const std::function<void(int64_t)> *work_ = nullptr;
   int64_t count_ = 0;
+  std::exception_ptr failure_;  // of any thread, for the caller
 };
 
 Pool &pool() {
