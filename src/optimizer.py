@@ -247,12 +247,12 @@ def squared_norm(x: Tensor) -> Tensor:
 
 
 class SquaredNorm(nn.Cell):
-    """The sum of the squares of all numbers in a tuple of tensors."""
+    """The sum of the squares of all numbers in a tuple of tensors, if `plain` without the operators for CPUs."""
 
-    def __init__(self):
+    def __init__(self, plain: bool = False):
         super().__init__()
         self.hyper_map = ops.HyperMap()
-        self.uses_kernel = uses_cpu_kernels()
+        self.uses_kernel = uses_cpu_kernels() and not plain
         if self.uses_kernel:
             self.kernel = cpu_cells().operators.squared_norm()
 

@@ -67,7 +67,8 @@ class TrainStep(nn.Cell):
         self.dropout_masks = DropoutMasks(network, seed, rank)
         self.statistics = optimizer.statistics
         self.hyper_map = ops.HyperMap()
-        self.squared_norm = SquaredNorm()
+        # In a graph with the loops of a second-order optimizer, MindSpore 2.10 loses the types of own operators.
+        self.squared_norm = SquaredNorm(plain=optimizer.statistics is not None)
         if accumulation_steps > 1:
             self.total_loss = Parameter(Tensor(0.0, ms.float32), name="accumulated_loss", requires_grad=False)
             self.totals = self.weights.clone("accumulated", init="zeros")
