@@ -46,7 +46,7 @@ def configured_step(config: Config, device: DeviceInfo, network: nn.Cell, optimi
 def operators_of(device: DeviceInfo, bert_config: BertConfig) -> dict[str, str | None]:
     """What a run's recipe says of its operators: those of `src.cpu_kernels` draw dropout masks of their own."""
     used = device.target == "CPU" and usable()
-    return {"cpu_operators": str(bert_config.compute_type) if used else None}
+    return {"cpu_operators": str(bert_config.compute_type).lower() if used else None}
 
 
 def starting_step(step_cell: nn.Cell, output_dir: Path, resume: bool, checkpoint_path: str,

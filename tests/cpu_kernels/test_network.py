@@ -13,7 +13,10 @@ from src.train_step import TrainStep
 
 SIZES = {"seq_length": 16, "vocab_size": 61, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3,
          "intermediate_size": 40, "type_vocab_size": 2, "max_position_embeddings": 16}
-GROUP = {"learning_rate": 1e-3, "weight_decay": 0.01}
+GROUPS = {"AdamWeightDecay": {"learning_rate": 1e-3, "weight_decay": 0.01},
+          "Lamb": {"learning_rate": 1e-3, "weight_decay": 0.01},
+          "Momentum": {"learning_rate": 1e-3},
+          "Thor": {"learning_rate": 1e-3, "damping": 0.03, "frequency": 2}}
 
 
 def batch(seed=0, rows=5, positions=4):
@@ -30,10 +33,7 @@ def training_step(optimizer="AdamWeightDecay", dropout=0.0, accumulation_steps=1
     config = BertConfig(**SIZES | sizes, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
     network = BertNetworkWithLoss(config, is_training=True)
     initialize_parameters(network, 0.2, seed=3)
-    group = GROUP | ({"damping": 0.03, "frequency": 2} if optimizer == "Thor" else {})
-    if optimizer == "Thor":
-        del group["weight_decay"]
-    return TrainStep(network, create_optimizer(optimizer, network, group, total_steps=100), clip_norm=1.0,
+    return TrainStep(network, create_optimizer(optimizer, network, GROUPS[optimizer], total_steps=100), clip_norm=1.0,
                      accumulation_steps=accumulation_steps)
 
 
