@@ -17,6 +17,11 @@ namespace {
 
 thread_local bool in_parallel = false;
 
+struct Inside {
+  Inside() { in_parallel = true; }
+  ~Inside() { in_parallel = false; }
+};
+
 // About 30 microseconds: operators follow each other faster than a sleeping thread wakes up, but a core must not be
 // kept from MindSpore's own operators for long.
 constexpr int kSpins = 1500;
@@ -38,6 +43,7 @@ class Pool {
   void run(int64_t count, const std::function<void(int64_t)> &work) {
     std::unique_lock<std::mutex> only_job(job_, std::try_to_lock);
     if (!only_job.owns_lock() || count <= 1 || helpers_ == 0) {
+      const Inside inside;  // as in a job, so that products in it have the same digits
       for (int64_t i = 0; i < count; ++i) work(i);
       return;
     }
@@ -61,14 +67,13 @@ class Pool {
   }
 
   void take_numbers() {
-    in_parallel = true;
+    const Inside inside;
     try {
       for (int64_t i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < count_;) (*work_)(i);
     } catch (...) {
       std::lock_guard<std::mutex> lock(failing_);
       failure_ = std::current_exception();
     }
-    in_parallel = false;
   }
 
   void serve() {
