@@ -85,15 +85,17 @@ class Pool {
     }
   }
 
+  // The ticket of a job that is open, another one than `done`.
   uint64_t wait_for_job(uint64_t done) {
-    const auto is_new = [&](uint64_t ticket) { return ticket != 0 && ticket != done; };
+    uint64_t ticket = 0;
+    const auto found = [&] { return (ticket = open_.load()) != 0 && ticket != done; };
     for (int spin = 0; spin < kSpins; ++spin) {
-      if (is_new(open_.load(std::memory_order_acquire))) return open_.load();
+      if (found()) return ticket;
       _mm_pause();
     }
     std::unique_lock<std::mutex> lock(sleep_);
-    wake_.wait(lock, [&] { return is_new(open_.load()); });
-    return open_.load();
+    wake_.wait(lock, found);
+    return ticket;
   }
 
   const int helpers_;
