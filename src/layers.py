@@ -13,7 +13,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.ops.auto_generate import SigmoidGrad
 
-from src.cpu_kernels.library import usable
+from src.cpu_kernels.library import bfloat16_misfit, usable
 from src.errors import UserError
 
 
@@ -228,8 +228,16 @@ def cpu_cells() -> Any:
 
 
 def tensor_type(compute_type: Any) -> Any:
-    """Return the type of the tensors that go into products: on CPU it is the operators that round to bfloat16."""
-    return ms.float32 if compute_type == ms.bfloat16 and uses_cpu_kernels(compute_type) else compute_type
+    """Return the type of the tensors that go into products: on CPU it is the operators that round to bfloat16.
+
+    Raises:
+        UserError: bfloat16 on a CPU without these operators.
+    """
+    if compute_type != ms.bfloat16 or not on_cpu():
+        return compute_type
+    if not uses_cpu_kernels(compute_type):
+        raise UserError(f"compute_type: bfloat16 cannot be used, {bfloat16_misfit()}; give float32")
+    return ms.float32
 
 
 def spread(column: Tensor, width: int) -> Tensor:

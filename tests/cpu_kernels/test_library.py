@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from src.bert_model import float_type
 from src.cpu_kernels import build as builder
 from src.cpu_kernels import library as finder
 from src.errors import UserError
+from src.layers import tensor_type
 from src.model_utils.device_adapter import resolve_compute_type
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -83,6 +85,11 @@ def test_bfloat16_of_an_exported_model(capsys):
     with finder.plain_operators():
         assert resolve_compute_type("CPU", "bfloat16", asked_for=True) == "float32"
     assert "exported model" in capsys.readouterr().err
+
+
+def test_network_in_bfloat16_without_the_library(other_folder):
+    with pytest.raises(UserError, match="compute_type: bfloat16 cannot be used, for the CPU operators are not built"):
+        tensor_type(float_type("bfloat16", "compute_type"))
 
 
 def test_number_of_threads(library):
