@@ -12,6 +12,7 @@ import mindspore as ms
 from mindspore import Tensor
 
 from src.bert_model import BertConfig, BertModel
+from src.cpu_kernels.library import plain_operators
 from src.errors import UserError
 from src.model_utils.config import load_config, select_network
 from src.model_utils.device_adapter import resolve_compute_type
@@ -58,4 +59,5 @@ def create_network(name: str, *args: Any, **kwargs: Any) -> BertModel:  # noqa: 
     sizes["compute_type"] = resolve_compute_type(ms.get_context("device_target"), sizes["compute_type"], False)
     sizes |= {key: value for key, value in kwargs.items() if key in SIZES}
     options = {key: value for key, value in kwargs.items() if key not in SIZES}
-    return HubBertModel(BertConfig(**sizes), is_training, *args, **options)
+    with plain_operators():  # what becomes of the network is not known here; it may be exported
+        return HubBertModel(BertConfig(**sizes), is_training, *args, **options)

@@ -2,10 +2,13 @@
 
     python benchmarks/train_step.py                     # both networks, three rounds
     python benchmarks/train_step.py --network small --rounds 5
+    python -m src.cpu_kernels.build && python benchmarks/train_step.py --runs all   # the C++ operators and bfloat16 too
 
 The same work: masked-LM scores at 20 positions a sequence and next-sentence scores, loss, backward, clipping to a
-global norm of 1, AdamW, dropout 0.1, float32. The frameworks run by turns, each in a process of its own, with the
-threads that they choose. PyTorch runs as a user finds it: eager, scaled-dot-product attention, erf GELU, fused AdamW.
+global norm of 1, AdamW, dropout 0.1, float32, or as the name says bfloat16, of PyTorch its autocast. The frameworks
+run by turns, each in a process of its own, with the threads that they choose. PyTorch runs as a user finds it: eager,
+scaled-dot-product attention, erf GELU, fused AdamW. On a busy machine OMP_NUM_THREADS=1 and the column of CPU seconds
+say most: of the least step, over all threads.
 """
 
 import argparse
@@ -15,6 +18,8 @@ import statistics
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -34,23 +39,28 @@ def main():
     parser.add_argument("--network", choices=[*NETWORKS, "all"], default="all")
     parser.add_argument("--rounds", type=int, default=3, help="processes per framework and network")
     parser.add_argument("--steps", type=int, default=10, help="timed steps in each process, after two that are not")
+    parser.add_argument("--runs", nargs="+", choices=[*RUNS, "all"], default=["mindspore", "pytorch"],
+                        help="what takes turns; mindspore uses the C++ operators if they are built")
+    parser.add_argument("--pytorch_python", default=sys.executable, help="the Python that has PyTorch")
     parser.add_argument("--run", choices=list(RUNS), help=argparse.SUPPRESS)
     parser.add_argument("--started", type=float, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.run:
         print(json.dumps(RUNS[options.run](NETWORKS[options.network], options.steps, options.started)))
         return
+    runs = list(RUNS) if "all" in options.runs else options.runs
     for name in NETWORKS if options.network == "all" else [options.network]:
-        results = {run: [] for run in RUNS}
+        results = {run: [] for run in runs}
         for _ in range(options.rounds):
-            for run in RUNS:
-                results[run].append(run_in_process(run, name, options.steps))
+            for run in runs:
+                python = options.pytorch_python if run.startswith("pytorch") else sys.executable
+                results[run].append(run_in_process(python, run, name, options.steps))
         report(name, results)
 
 
-def run_in_process(run, network, steps):
+def run_in_process(python, run, network, steps):
     """Return what one run in a process of its own measured."""
-    command = [sys.executable, __file__, "--run", run, "--network", network, "--steps", str(steps)]
+    command = [python, __file__, "--run", run, "--network", network, "--steps", str(steps)]
     done = subprocess.run([*command, "--started", repr(time.time())], cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{run} failed:\n{done.stderr}")
@@ -61,18 +71,25 @@ def report(name, results):
     """Print the table of one network."""
     shape = NETWORKS[name]
     print(f"\n{name}: {shape['layers']} layers, {shape['hidden']} wide, batch {shape['batch']} x {LENGTH}")
-    print(f"{'':12} {'samples/s':>10} {'s/step':>8} {'fastest':>8} {'peak GB':>8} {'s to first step':>16}")
-    rates = {}
+    print(f"{'':19} {'samples/s':>10} {'s/step':>8} {'fastest':>8} {'CPU s':>8} {'peak GB':>8} {'s to first step':>16}")
+    rates, fastest_of = {}, {}
     for run, runs in results.items():
         seconds = statistics.median(time for result in runs for time in result["seconds"])
-        fastest = min(time for result in runs for time in result["seconds"])
+        fastest = fastest_of[run] = min(time for result in runs for time in result["seconds"])
         rates[run] = shape["batch"] / seconds
-        print(f"{run:12} {rates[run]:10.2f} {seconds:8.3f} {fastest:8.3f} {max(r['peak_gb'] for r in runs):8.2f} "
+        cpu = min(time for result in runs for time in result["cpu_seconds"])
+        print(f"{run:19} {rates[run]:10.2f} {seconds:8.3f} {fastest:8.3f} {cpu:8.3f} "
+              f"{max(r['peak_gb'] for r in runs):8.2f} "
               f"{statistics.median(r['first_step'] for r in runs):16.1f}")
-    speed = max(result["matmul_flops"] for result in results["mindspore"])
-    limit = step_flops(shape) / speed
-    print(f"ratio {rates['mindspore'] / rates['pytorch']:.2f}; matrix products alone, at the {speed / 1e9:.0f} GFLOP/s "
-          f"that were measured, take {limit:.3f} s, {shape['batch'] / limit:.2f} samples/s", flush=True)
+    for other in (run for run in rates if run.startswith("pytorch")):
+        print(f"times as fast as {other}, by the median (by the fastest): " + ", ".join(
+            f"{run} {rates[run] / rates[other]:.2f} ({fastest_of[other] / fastest_of[run]:.2f})"
+            for run in rates if run.startswith("mindspore")), flush=True)
+    speed = max((result.get("matmul_flops", 0) for runs in results.values() for result in runs), default=0)
+    if speed:
+        limit = step_flops(shape) / speed
+        print(f"matrix products alone, at the {speed / 1e9:.0f} GFLOP/s in float32 that were measured, take "
+              f"{limit:.3f} s, {shape['batch'] / limit:.2f} samples/s", flush=True)
 
 
 def step_flops(shape):
@@ -103,38 +120,42 @@ def measure(step, steps, started):
     losses = [step()]
     result = {"first_step": time.time() - started}
     losses.append(step())
-    result["seconds"] = []
+    result["seconds"], result["cpu_seconds"] = [], []
     for _ in range(steps):
-        begin = time.perf_counter()
+        begin, cpu_begin = time.perf_counter(), time.process_time()
         losses.append(step())
         result["seconds"].append(time.perf_counter() - begin)
+        result["cpu_seconds"].append(time.process_time() - cpu_begin)
     if not losses[-1] < losses[0]:
         sys.exit(f"the loss did not fall: {losses}")
     return result | {"peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6}
 
 
-def run_mindspore(shape, steps, started):
-    """Measure this repository."""
+def run_mindspore(shape, steps, started, compute_type="float32", plain=False):
+    """Measure this repository, `plain` without the C++ operators."""
     sys.path.insert(0, str(ROOT))
     import mindspore as ms
     from mindspore import Tensor
 
     from src.bert_for_pre_training import BertNetworkWithLoss, initialize_parameters
     from src.bert_model import BertConfig
+    from src.cpu_kernels.library import plain_operators
     from src.training.create_optimizer import create_optimizer
     from src.training.train_step import TrainStep
 
     ms.set_context(mode=ms.GRAPH_MODE)
-    network = BertNetworkWithLoss(BertConfig(
-        vocab_size=VOCABULARY, hidden_size=shape["hidden"], num_hidden_layers=shape["layers"],
-        num_attention_heads=shape["heads"], intermediate_size=shape["intermediate"], type_vocab_size=2,
-        hidden_dropout_prob=DROPOUT, attention_probs_dropout_prob=DROPOUT), is_training=True)
-    initialize_parameters(network, 0.02, seed=0)
-    group = {"learning_rate": 1e-4, "weight_decay": 0.01}
-    step_cell = TrainStep(network, create_optimizer("AdamWeightDecay", network, group, total_steps=1000))
+    with plain_operators() if plain else nullcontext():
+        network = BertNetworkWithLoss(BertConfig(
+            vocab_size=VOCABULARY, hidden_size=shape["hidden"], num_hidden_layers=shape["layers"],
+            num_attention_heads=shape["heads"], intermediate_size=shape["intermediate"], type_vocab_size=2,
+            hidden_dropout_prob=DROPOUT, attention_probs_dropout_prob=DROPOUT, compute_type=compute_type),
+            is_training=True)
+        initialize_parameters(network, 0.02, seed=0)
+        group = {"learning_rate": 1e-4, "weight_decay": 0.01}
+        step_cell = TrainStep(network, create_optimizer("AdamWeightDecay", network, group, total_steps=1000))
     batch = [Tensor(column) for column in make_batch(shape["batch"]).values()]
     result = measure(lambda: float(step_cell(*batch)[0].asnumpy()), steps, started)
-    return result | {"matmul_flops": matmul_flops()}
+    return result | ({"matmul_flops": matmul_flops()} if compute_type == "float32" else {})
 
 
 def matmul_flops():
@@ -160,7 +181,7 @@ def matmul_flops():
     return 10 * 2 * 1024 * 1536**2 / min(seconds)
 
 
-def run_pytorch(shape, steps, started):
+def run_pytorch(shape, steps, started, autocast=False):
     """Measure PyTorch with transformers."""
     import torch
     from torch.nn.functional import cross_entropy
@@ -174,14 +195,18 @@ def run_pytorch(shape, steps, started):
     batch = {name: torch.from_numpy(column.copy()).long() for name, column in make_batch(shape["batch"]).items()}
     rows = (batch["masked_lm_positions"] + LENGTH * torch.arange(shape["batch"])[:, None]).reshape(-1)
 
-    def step():
+    def loss_of_batch():
         encoded = network.bert(input_ids=batch["input_ids"], attention_mask=batch["input_mask"],
                                token_type_ids=batch["segment_ids"])
         # The head sees the masked positions alone, as here; `BertForPreTraining.forward` scores all of them.
         words = network.cls.predictions(encoded.last_hidden_state.reshape(-1, shape["hidden"])[rows])
         pairs = network.cls.seq_relationship(encoded.pooler_output)
-        loss = (cross_entropy(words, batch["masked_lm_ids"].reshape(-1))
+        return (cross_entropy(words, batch["masked_lm_ids"].reshape(-1))
                 + cross_entropy(pairs, batch["next_sentence_labels"].reshape(-1)))
+
+    def step():
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            loss = loss_of_batch()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
@@ -191,7 +216,13 @@ def run_pytorch(shape, steps, started):
     return measure(step, steps, started)
 
 
-RUNS = {"mindspore": run_mindspore, "pytorch": run_pytorch}
+RUNS = {
+    "mindspore": run_mindspore,
+    "mindspore plain": partial(run_mindspore, plain=True),
+    "mindspore bfloat16": partial(run_mindspore, compute_type="bfloat16"),
+    "pytorch": run_pytorch,
+    "pytorch bfloat16": partial(run_pytorch, autocast=True),
+}
 
 if __name__ == "__main__":
     main()

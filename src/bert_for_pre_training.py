@@ -12,7 +12,7 @@ from mindspore import Parameter, Tensor, nn, ops
 
 from src.bert_model import BertConfig, BertModel
 from src.initialization import truncated_normal
-from src.layers import Dense, LayerNorm, bias_add
+from src.layers import Dense, LayerNorm, bias_add, cpu_cells, tensor_type, uses_cpu_kernels
 
 
 class GetMaskedLMOutput(nn.Cell):
@@ -20,12 +20,16 @@ class GetMaskedLMOutput(nn.Cell):
 
     def __init__(self, config: BertConfig):
         super().__init__()
-        self.compute_type = config.compute_type
-        self.dense = Dense(config.hidden_size, config.hidden_size, config.hidden_act, config.initializer_range)
+        self.compute_type = tensor_type(config.compute_type)
+        self.dense = Dense(config.hidden_size, config.hidden_size, config.hidden_act, config.initializer_range,
+                           config.compute_type)
         self.layernorm = LayerNorm(config.hidden_size)
         self.output_bias = Parameter(Tensor(np.zeros(config.vocab_size, np.float32)), name="output_bias")
         self.matmul = ops.MatMul(transpose_b=True)
         self.bias_add = bias_add()
+        self.uses_kernel = uses_cpu_kernels(config.compute_type)
+        if self.uses_kernel:
+            self.kernel = cpu_cells().DenseProduct(config.compute_type)
 
     def construct(self, hidden: Tensor, embedding_table: Tensor, positions: Tensor) -> Tensor:
         """Map hidden [B,S,H], embedding_table [V,H] and positions int32 [B,P] to float32 logits [B*P,V]."""
@@ -34,6 +38,8 @@ class GetMaskedLMOutput(nn.Cell):
         rows = (positions + first_rows).reshape((-1,))  # [B*P]
         x = ops.gather(hidden.reshape((-1, width)), rows, 0).astype(self.compute_type)  # [B*P,H]
         x = self.layernorm(self.dense(x))
+        if self.uses_kernel:
+            return self.kernel(x, embedding_table, self.output_bias)
         logits = self.matmul(x, embedding_table.astype(self.compute_type))  # [B*P,V]
         return self.bias_add(logits.astype(ms.float32), self.output_bias)
 
@@ -43,8 +49,9 @@ class GetNextSentenceOutput(nn.Cell):
 
     def __init__(self, config: BertConfig):
         super().__init__()
-        self.compute_type = config.compute_type
-        self.dense = Dense(config.hidden_size, 2, initializer_range=config.initializer_range)
+        self.compute_type = tensor_type(config.compute_type)
+        self.dense = Dense(config.hidden_size, 2, initializer_range=config.initializer_range,
+                           compute_type=config.compute_type)
 
     def construct(self, pooled: Tensor) -> Tensor:
         """Map pooled [B,H] to float32 logits [B,2]."""
@@ -57,6 +64,7 @@ class BertPreTraining(nn.Cell):
     def __init__(self, config: BertConfig, is_training: bool, use_one_hot_embeddings: bool = False):
         super().__init__()
         self.bert = BertModel(config, is_training, use_one_hot_embeddings)
+        self.bert.share_table()
         self.cls1 = GetMaskedLMOutput(config)
         self.cls2 = GetNextSentenceOutput(config)
 
@@ -76,9 +84,14 @@ class CrossEntropy(nn.Cell):
     def __init__(self):
         super().__init__()
         self.log_softmax = ops.LogSoftmax(axis=-1)
+        self.uses_kernel = uses_cpu_kernels()
+        if self.uses_kernel:
+            self.kernel = cpu_cells().CrossEntropy()
 
     def construct(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Map logits float32 [R,C] and labels int32, R of them in any shape, to losses [R]."""
+        if self.uses_kernel:
+            return self.kernel(logits, labels.reshape((-1,)))
         return -ops.gather_elements(self.log_softmax(logits), 1, labels.reshape((-1, 1))).reshape((-1,))
 
 

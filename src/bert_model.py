@@ -18,7 +18,7 @@ from mindspore import Parameter, Tensor, lazy_inline, nn, ops
 from src.dropout import Dropout
 from src.errors import UserError
 from src.initialization import random_weight
-from src.layers import Dense, LayerNorm, Softmax, get_activation, on_cpu
+from src.layers import Dense, LayerNorm, Softmax, cpu_cells, get_activation, on_cpu, tensor_type, uses_cpu_kernels
 
 # Where the distance between two tokens is clipped: the published MindSpore checkpoints, and the paper.
 DEFAULT_MAX_RELATIVE_POSITION = {"learned": 16, "sinusoidal": 64}
@@ -169,7 +169,7 @@ def sinusoidal_table(max_relative_position: int, size_per_head: int) -> np.ndarr
 
 
 def _square_dense(config: BertConfig, activation: str | None = None) -> Dense:
-    return Dense(config.hidden_size, config.hidden_size, activation, config.initializer_range)
+    return Dense(config.hidden_size, config.hidden_size, activation, config.initializer_range, config.compute_type)
 
 
 class BertAttention(nn.Cell):
@@ -185,7 +185,7 @@ class BertAttention(nn.Cell):
         self.size_per_head = config.size_per_head
         self.hidden_size = config.hidden_size
         self.scale = 1.0 / math.sqrt(config.size_per_head)
-        self.compute_type = config.compute_type
+        self.compute_type = tensor_type(config.compute_type)
         self.query_layer = _square_dense(config)
         self.key_layer = _square_dense(config)
         self.value_layer = _square_dense(config)
@@ -235,7 +235,8 @@ class BertOutput(nn.Cell):
 
     def __init__(self, in_channels: int, config: BertConfig, dropout: float):
         super().__init__()
-        self.dense = Dense(in_channels, config.hidden_size, initializer_range=config.initializer_range)
+        self.dense = Dense(in_channels, config.hidden_size, initializer_range=config.initializer_range,
+                           compute_type=config.compute_type)
         self.dropout = Dropout(dropout)
         self.layernorm = LayerNorm(config.hidden_size)
 
@@ -244,18 +245,38 @@ class BertOutput(nn.Cell):
         return self.layernorm(self.dropout(self.dense(x), number).astype(ms.float32) + residual)
 
 
+def fuses_attention(config: BertConfig) -> bool:
+    """Whether attention and what follows it are one operator on CPU; the operator knows no relative positions."""
+    return uses_cpu_kernels(config.compute_type) and not config.use_relative_positions
+
+
 class BertSelfAttention(nn.Cell):
     """Attention with its output projection and residual."""
 
     def __init__(self, config: BertConfig, attention_dropout: float, hidden_dropout: float):
         super().__init__()
-        self.compute_type = config.compute_type
+        self.compute_type = tensor_type(config.compute_type)
         self.attention = BertAttention(config, attention_dropout)
         self.output = BertOutput(config.hidden_size, config, hidden_dropout)
+        self.uses_kernel = fuses_attention(config)
+        if self.uses_kernel:
+            self.kernel = cpu_cells().Attention(config.num_attention_heads, config.compute_type)
 
     def construct(self, x: Tensor, additive_mask: Tensor, relative: Tensor | None, number: Tensor) -> Tensor:
         """Map x [B*S,H] to [B*S,H]."""
+        if self.uses_kernel:
+            return self.fused(x, additive_mask, number)
         return self.output(self.attention(x.astype(self.compute_type), additive_mask, relative, number), x, number)
+
+
+    def fused(self, x: Tensor, additive_mask: Tensor, number: Tensor) -> Tensor:
+        """Do the same with one operator; additive_mask is [B,1,1,S]."""
+        query, key, value = self.attention.query_layer, self.attention.key_layer, self.attention.value_layer
+        dense, norm = self.output.dense, self.output.layernorm
+        return self.kernel(
+            x, query.weight, key.weight, value.weight, dense.weight, query.bias, key.bias, value.bias, dense.bias,
+            norm.gamma, norm.beta, additive_mask.reshape((-1, additive_mask.shape[3])),
+            *self.attention.dropout.key_and_rate(number), *self.output.dropout.key_and_rate(number))
 
 
 class BertEncoderCell(nn.Cell):
@@ -265,15 +286,22 @@ class BertEncoderCell(nn.Cell):
     @lazy_inline(policy="front")
     def __init__(self, config: BertConfig, attention_dropout: float, hidden_dropout: float):
         super().__init__()
-        self.compute_type = config.compute_type
+        self.compute_type = tensor_type(config.compute_type)
         self.attention = BertSelfAttention(config, attention_dropout, hidden_dropout)
         self.intermediate = Dense(config.hidden_size, config.intermediate_size, config.hidden_act,
-                                  config.initializer_range)
+                                  config.initializer_range, config.compute_type)
         self.output = BertOutput(config.intermediate_size, config, hidden_dropout)
+        self.uses_kernel = uses_cpu_kernels(config.compute_type) and config.hidden_act == "gelu"
+        if self.uses_kernel:
+            self.kernel = cpu_cells().FeedForward(config.compute_type)
 
     def construct(self, x: Tensor, additive_mask: Tensor, relative: Tensor | None, number: Tensor) -> Tensor:
         """Map x [B*S,H] to [B*S,H]."""
         x = self.attention(x, additive_mask, relative, number)
+        if self.uses_kernel:
+            dense, norm = self.output.dense, self.output.layernorm
+            return self.kernel(x, self.intermediate.weight, self.intermediate.bias, dense.weight, dense.bias,
+                               norm.gamma, norm.beta, *self.output.dropout.key_and_rate(number))
         return self.output(self.intermediate(x.astype(self.compute_type)), x, number)
 
 
@@ -287,7 +315,7 @@ class BertTransformer(nn.Cell):
 
     def __init__(self, config: BertConfig, attention_dropout: float, hidden_dropout: float):
         super().__init__()
-        self.on_cpu = on_cpu()
+        self.tiles_mask = on_cpu() and not fuses_attention(config)
         self.num_heads = config.num_attention_heads
         self.use_relative_positions = config.use_relative_positions
         self.max_relative_position = config.max_relative_position
@@ -302,7 +330,7 @@ class BertTransformer(nn.Cell):
         length = input_mask.shape[1]
         mask = input_mask.reshape((-1, 1, 1, length)).astype(ms.float32)
         additive_mask = (1.0 - mask) * MASKED_SCORE  # [B,1,1,T]
-        if self.on_cpu:  # once for all blocks: a sum that broadcasts takes more memory, see `src.layers.spread`
+        if self.tiles_mask:  # once for all blocks: a sum that broadcasts takes more memory, see `src.layers.spread`
             additive_mask = ops.tile(additive_mask, (1, self.num_heads, length, 1))  # [B,N,F,T]
         relative = self.relative_positions(length) if self.use_relative_positions else None
         x = embeddings.reshape((-1, embeddings.shape[-1]))  # [B*S,H]: two axes are the fastest for every product
@@ -339,12 +367,19 @@ class BertModel(nn.Cell):
         hidden_dropout = config.hidden_dropout_prob if is_training else 0.0
         attention_dropout = config.attention_probs_dropout_prob if is_training else 0.0
         self.dtype = config.dtype
-        self.compute_type = config.compute_type
+        self.uses_kernel = False
+        self.compute_type = tensor_type(config.compute_type)
         self.bert_embedding_lookup = Embedding(config.vocab_size, config.hidden_size, use_one_hot_embeddings,
                                                config.initializer_range)
         self.bert_embedding_postprocessor = EmbeddingPostprocessor(config, hidden_dropout, use_one_hot_embeddings)
         self.bert_encoder = BertTransformer(config, attention_dropout, hidden_dropout)
         self.dense = _square_dense(config, "tanh")
+
+    def share_table(self) -> None:
+        """Prepare for a head that scores words by the embedding table in training: on CPU both gradients meet here."""
+        self.uses_kernel = uses_cpu_kernels() and not self.bert_embedding_lookup.use_one_hot
+        if self.uses_kernel:
+            self.shared_table = cpu_cells().SharedTable()
 
     def construct(self, input_ids: Tensor, token_type_ids: Tensor, input_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Encode a batch.
@@ -358,8 +393,12 @@ class BertModel(nn.Cell):
             The hidden states of the last layer [B,S,H], the pooled first token [B,H], both in `config.dtype`, and the
             word embedding table [V,H], which the masked-language-model head shares.
         """
-        words = self.bert_embedding_lookup(input_ids)  # [B,S,H]
+        table = self.bert_embedding_lookup.embedding_table  # [V,H]
+        if self.uses_kernel:
+            words, table = self.shared_table(table, input_ids)
+        else:
+            words = self.bert_embedding_lookup(input_ids)  # [B,S,H]
         embeddings = self.bert_embedding_postprocessor(token_type_ids, words)
         hidden = self.bert_encoder(embeddings, input_mask)  # [B,S,H]
         pooled = self.dense(hidden[:, 0].astype(self.compute_type))  # [B,H]
-        return hidden.astype(self.dtype), pooled.astype(self.dtype), self.bert_embedding_lookup.embedding_table
+        return hidden.astype(self.dtype), pooled.astype(self.dtype), table

@@ -20,6 +20,9 @@ class Dropout(nn.Cell):
         super().__init__()
         self.p = p
         self.connected = False
+        self.rate = Tensor([p], ms.float32)
+        self.no_rate = Tensor([0.0], ms.float32)
+        self.no_key = Tensor(np.zeros((1, 3), np.int32))
         self.slice = ops.StridedSlice()
         self.bitwise_and = ops.BitwiseAnd()
         self.gather = ops.Gather()
@@ -68,6 +71,18 @@ class Dropout(nn.Cell):
         if size % PIECE_LENGTH:
             mask = self.part(self.reshape(mask, (1, -1)), size)
         return self.reshape(mask, shape)
+
+    def key_and_rate(self, number: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return what an operator needs that draws a mask by itself: a key int32 [1,3], and the fraction to drop [1].
+
+        The key is another one in each call, cell and layer; the fraction is 0 when nothing is dropped.
+        """
+        if not self.training or self.p == 0.0:
+            return self.no_key, self.no_rate
+        if not self.connected:
+            raise RuntimeError("Dropout has no masks: train through TrainStep, or make DropoutMasks(network, seed)")
+        twist = self.twist if number is None else self.twist + 2 * LAYER_TWIST * number
+        return self.slice(self.keys, (self.row, 0), (self.row + 1, 3), (1, 1)) + twist, self.rate
 
     def key(self, column: int) -> Tensor:
         """Return one of this cell's keys, int32 [1,1]."""

@@ -9,7 +9,7 @@ from mindspore import Tensor, nn
 
 from src.bert_model import BertConfig, BertModel
 from src.dropout import Dropout
-from src.layers import Dense
+from src.layers import Dense, tensor_type
 from src.lstm import BidirectionalLSTM
 
 
@@ -25,10 +25,11 @@ class BertCLSModel(nn.Cell):
 
     def __init__(self, config: BertConfig, is_training: bool, num_labels: int = 2, dropout_prob: float = 0.0):
         super().__init__()
-        self.compute_type = config.compute_type
+        self.compute_type = tensor_type(config.compute_type)
         self.bert = BertModel(config, is_training)
         self.dropout = Dropout(dropout_prob if is_training else 0.0)
-        self.dense_1 = Dense(config.hidden_size, num_labels, initializer_range=config.initializer_range)
+        self.dense_1 = Dense(config.hidden_size, num_labels, initializer_range=config.initializer_range,
+                             compute_type=config.compute_type)
 
     def construct(self, input_ids: Tensor, input_mask: Tensor, token_type_id: Tensor) -> Tensor:
         """Map ids, mask and segments, int32 [B,S], to logits float32 [B,C]."""
@@ -41,9 +42,10 @@ class BertSquadModel(nn.Cell):
 
     def __init__(self, config: BertConfig, is_training: bool):
         super().__init__()
-        self.compute_type = config.compute_type
+        self.compute_type = tensor_type(config.compute_type)
         self.bert = BertModel(config, is_training)
-        self.dense1 = Dense(config.hidden_size, 2, initializer_range=config.initializer_range)
+        self.dense1 = Dense(config.hidden_size, 2, initializer_range=config.initializer_range,
+                            compute_type=config.compute_type)
 
     def construct(self, input_ids: Tensor, input_mask: Tensor, token_type_id: Tensor) -> tuple[Tensor, Tensor]:
         """Map ids, mask and segments, int32 [B,S], to start logits and end logits, float32 [B,S]."""
@@ -66,13 +68,14 @@ class BertNERModel(nn.Cell):
     def __init__(self, config: BertConfig, is_training: bool, num_labels: int, with_lstm: bool = False,
                  dropout_prob: float = 0.0):
         super().__init__()
-        self.compute_type = config.compute_type
+        self.compute_type = tensor_type(config.compute_type)
         self.with_lstm = with_lstm
         self.bert = BertModel(config, is_training)
         self.dropout = Dropout(dropout_prob if is_training else 0.0)
         if with_lstm:
             self.lstm = BidirectionalLSTM(config.hidden_size, config.hidden_size // 2)
-        self.dense_1 = Dense(config.hidden_size, num_labels, initializer_range=config.initializer_range)
+        self.dense_1 = Dense(config.hidden_size, num_labels, initializer_range=config.initializer_range,
+                             compute_type=config.compute_type)
 
     def construct(self, input_ids: Tensor, input_mask: Tensor, token_type_id: Tensor) -> Tensor:
         """Map ids, mask and segments, int32 [B,S], to scores float32 [B,S,K]."""

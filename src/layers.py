@@ -6,12 +6,14 @@ because their CPU kernels are slow; parameter names are those of the published c
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.ops.auto_generate import SigmoidGrad
 
+from src.cpu_kernels.library import bfloat16_misfit, usable
 from src.errors import UserError
 from src.initialization import random_weight
 
@@ -50,7 +52,7 @@ class Dense(nn.Cell):
     """
 
     def __init__(self, in_channels: int, out_channels: int, activation: str | None = None,
-                 initializer_range: float = 0.02):
+                 initializer_range: float = 0.02, compute_type: Any = ms.float32):
         super().__init__()
         self.in_channels = in_channels
         self.out_channels = out_channels
@@ -59,11 +61,17 @@ class Dense(nn.Cell):
         self.matmul = ops.MatMul(transpose_b=True)
         self.bias_add = bias_add()
         self.activation = get_activation(activation) if activation else None
+        self.uses_kernel = uses_cpu_kernels(compute_type)
+        if self.uses_kernel:
+            self.kernel = cpu_cells().DenseProduct(compute_type)
 
     def construct(self, x: Tensor) -> Tensor:
         """Map [..., in_channels] to [..., out_channels]."""
         rows = x.reshape((-1, self.in_channels)) if x.ndim != 2 else x
-        y = self.bias_add(self.matmul(rows, self.weight.astype(x.dtype)), self.bias.astype(x.dtype))
+        if self.uses_kernel:
+            y = self.kernel(rows, self.weight, self.bias)
+        else:
+            y = self.bias_add(self.matmul(rows, self.weight.astype(x.dtype)), self.bias.astype(x.dtype))
         if self.activation is not None:
             y = self.activation(y)
         return y.reshape(x.shape[:-1] + (self.out_channels,)) if x.ndim != 2 else y
@@ -219,6 +227,34 @@ def get_activation(name: str) -> Callable[[Tensor], Tensor]:
 def on_cpu() -> bool:
     """Whether operators run on a CPU, where plain ones beat several fused kernels; elsewhere the fused ones win."""
     return ms.get_context("device_target") == "CPU"
+
+
+def uses_cpu_kernels(compute_type: Any = ms.float32) -> bool:
+    """Whether a network that is built now gets the operators of `src.cpu_kernels`.
+
+    Not within `src.cpu_kernels.library.plain_operators`, where networks for export are built.
+    """
+    return on_cpu() and compute_type in (ms.float32, ms.bfloat16) and usable()
+
+
+def cpu_cells() -> Any:
+    """Return the module `src.cpu_kernels.cells`, which needs the library."""
+    from src.cpu_kernels import cells
+
+    return cells
+
+
+def tensor_type(compute_type: Any) -> Any:
+    """Return the type of the tensors that go into products: on CPU it is the operators that round to bfloat16.
+
+    Raises:
+        UserError: bfloat16 on a CPU without these operators.
+    """
+    if compute_type != ms.bfloat16 or not on_cpu():
+        return compute_type
+    if not uses_cpu_kernels(compute_type):
+        raise UserError(f"compute_type: bfloat16 cannot be used, {bfloat16_misfit()}; give float32")
+    return ms.float32
 
 
 def spread(column: Tensor, width: int) -> Tensor:

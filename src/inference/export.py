@@ -9,6 +9,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
+from src.cpu_kernels.library import plain_operators
 from src.errors import UserError
 from src.files import atomic_files, make_output_dir, open_to_others
 from src.inference.onnx_export import INPUTS, write_onnx
@@ -40,7 +41,7 @@ def export_model(config: Config, device_target: str) -> Path:
         onnx_package("onnx", "file_format ONNX")
     path = model_path(config.export_file_name, file_format)
     task = task_type(config.description).from_config(config, device_target)
-    with undrawn_weights():
+    with undrawn_weights(), plain_operators():  # that every MindSpore has
         network = task.inference_network()
     make_output_dir(path.parent, "export_file_name")
     task.load(network, config.export_ckpt_file, "export_ckpt_file")

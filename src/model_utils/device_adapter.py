@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import mindspore as ms
 from mindspore.communication import get_group_size, get_rank, init
 
+from src.cpu_kernels.library import bfloat16_misfit
 from src.errors import UserError
 from src.model_utils.config import Config
 
@@ -52,11 +53,20 @@ def set_up_device(config: Config) -> DeviceInfo:
 
 
 def resolve_compute_type(target: str, requested: str, asked_for: bool) -> str:
-    """Return the type to compute in: on CPU float32 in place of a 16-bit type, unless the user `asked_for` that one."""
-    if target != "CPU" or requested.endswith("float32") or asked_for:
+    """Return the type to compute in: on CPU float32 in place of a 16-bit type, unless the user `asked_for` that one.
+
+    On CPU bfloat16 needs the operators of `src.cpu_kernels` and a processor that has it.
+    """
+    if target != "CPU" or requested.endswith("float32"):
         return requested
-    print(f"compute_type: float32 in place of {requested}, which is slower on CPU; "
-          f"give compute_type as an option to have it all the same", file=sys.stderr, flush=True)
+    if not asked_for:
+        print(f"compute_type: float32 in place of {requested}, which is slower on CPU; "
+              f"give compute_type as an option to have it all the same", file=sys.stderr, flush=True)
+        return "float32"
+    misfit = bfloat16_misfit() if requested.endswith("bfloat16") else None
+    if misfit is None:
+        return requested
+    print(f"compute_type: float32 in place of {requested}, {misfit}", file=sys.stderr, flush=True)
     return "float32"
 
 

@@ -13,6 +13,7 @@ from mindspore import nn
 
 from src.bert_for_pre_training import initialize_parameters
 from src.bert_model import BertConfig
+from src.cpu_kernels.library import report_missing, usable
 from src.dataset import BatchStream, Bucketing, Limit
 from src.files import atomic_write, make_output_dir
 from src.initialization import undrawn_weights
@@ -185,6 +186,8 @@ def build_training_step(job: Job, device: DeviceInfo, total_steps: int) -> Train
 
 def configured_step(config: Config, device: DeviceInfo, network: nn.Cell, optimizer: Optimizer) -> TrainStep:
     """The step that trains the network: loss scale, accumulation, clipping and devices as configured."""
+    if device.target == "CPU" and device.rank == 0:
+        report_missing()
     mean = MeanOfGradients(device.rank_size) if device.rank_size > 1 else None
     return TrainStep(
         network, optimizer,
@@ -205,8 +208,11 @@ def recipe_of(job: Job, device: DeviceInfo, num_rows: int, samples_per_step: int
     name, group = job.optimizer_options()
     network = {key: value if isinstance(value, int | float | str) else str(value)
                for key, value in asdict(job.bert_config).items()}
-    return recipe | {"network": network, "num_rows": num_rows, "samples_per_step": samples_per_step,
-                     "ranks": device.rank_size, "bucket_list": list(job.config.bucket_list), name: group.to_dict()}
+    uses_own_operators = device.target == "CPU" and usable()  # which draw dropout masks of their own
+    return recipe | {
+        "network": network, "cpu_operators": uses_own_operators, "num_rows": num_rows,
+        "samples_per_step": samples_per_step, "ranks": device.rank_size, "bucket_list": list(job.config.bucket_list),
+        name: group.to_dict()}
 
 
 def _as_words(value: object) -> object:

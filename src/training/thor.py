@@ -98,6 +98,10 @@ def observe(network: nn.Cell, block_size: int) -> list[Dense]:
         # The compiler takes the layers of the encoder for one by this mark, and exchanges only listed parameters.
         if hasattr(cell, "cell_init_args"):
             cell.cell_init_args = f"{cell.cell_init_args} {name}"
+        if hasattr(cell, "uses_kernel"):  # a fused operator would pass by the dense layers in it
+            cell.uses_kernel = False
+        if hasattr(cell, "tiles_mask"):  # for attention that is not fused
+            cell.tiles_mask = ms.get_context("device_target") == "CPU"
     layers = [cell for _, cell in cells if isinstance(cell, Dense)]
     for layer in layers:
         layer.matmul = ObservedMatMul(layer, block_size)

@@ -7,7 +7,7 @@ from mindspore import Parameter, Tensor, nn, ops
 
 from src.dropout import DropoutMasks
 from src.errors import UserError
-from src.training.optimizer import Optimizer, squared_norm
+from src.training.optimizer import Optimizer, SquaredNorm
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,8 @@ class TrainStep(nn.Cell):
         self.dropout_masks = DropoutMasks(network, seed, rank)
         self.statistics = optimizer.statistics
         self.hyper_map = ops.HyperMap()
+        # In a graph with the loops of a second-order optimizer, MindSpore 2.10 loses the types of own operators.
+        self.squared_norm = SquaredNorm(plain=optimizer.statistics is not None)
         if accumulation_steps > 1:
             self.total_loss = Parameter(Tensor(0.0, ms.float32), name="accumulated_loss", requires_grad=False)
             self.totals = self.weights.clone("accumulated", init="zeros")
@@ -139,7 +141,7 @@ class TrainStep(nn.Cell):
 
     def update(self, gradients: tuple[Tensor, ...], scale: Tensor) -> Tensor:
         """Unscale, clip and apply the gradients unless one is not finite; return whether one was not."""
-        squares = ops.addn(self.hyper_map(squared_norm, gradients))
+        squares = self.squared_norm(gradients)
         overflow = ops.logical_not(ops.isfinite(squares))
         # On CPU the branch costs nothing, and it makes the runtime's workers run the graph. A graph without one is run
         # by Python's thread, which then holds a core while it waits for them: products took twice as long on two.
