@@ -10,15 +10,9 @@ from paths import FIXTURES
 
 from src.CRF import CRF, IMPOSSIBLE
 
+pytestmark = pytest.mark.usefixtures("graph_mode")
+
 FIXTURES = sorted((FIXTURES / "crf").glob("*.npz"))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def graph_mode():
-    before = ms.get_context("mode")
-    ms.set_context(mode=ms.GRAPH_MODE)
-    yield
-    ms.set_context(mode=before)
 
 
 class Decode(nn.Cell):

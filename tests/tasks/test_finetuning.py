@@ -121,6 +121,7 @@ def test_resume_after_a_kill_gives_the_same_digits(trained, toy_task, tmp_path):
     assert losses(tmp_path / "killed") == losses(whole)
     assert [{**line, "f1": 0} for line in scores(tmp_path / "killed")] == [{**line, "f1": 0} for line in scores(whole)]
     best = [read_weights(folder / "classifier_best.ckpt") for folder in (whole, tmp_path / "killed")]
+    assert best[0].keys() == best[1].keys() >= {"bert.bert.bert_embedding_lookup.embedding_table"}
     assert all(np.array_equal(best[0][name], best[1][name]) for name in best[0])
 
 

@@ -20,15 +20,12 @@ from src.training.optimizer import (
     squared_norm,
 )
 
+pytestmark = pytest.mark.usefixtures("graph_mode")
+
 REFERENCES = FIXTURES / "optimizer"
 STEPS = 20
 NAMES = ("dense.weight", "dense.bias", "output.layernorm.gamma")
 SCHEDULE = {"learning_rate": 0.05, "end_learning_rate": 0.001, "warmup_steps": 5, "decay_steps": 20, "power": 2.0}
-
-
-@pytest.fixture(autouse=True)
-def graph_mode():
-    ms.set_context(mode=ms.GRAPH_MODE)
 
 
 def run(optimizer_class, initial, gradients, factor=None, rate=1.0, **options):
