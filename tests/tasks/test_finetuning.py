@@ -196,8 +196,7 @@ def test_other_scores_are_printed(trained, toy_task, tmp_path, capsys, method, l
 ])
 def test_mistakes(toy_task, tmp_path, options, message):
     with pytest.raises(UserError, match=message) as caught:
-        run_classifier.main([*tiny_options(toy_task, tmp_path / "out"),
-                             *(part for key, value in options.items() for part in (f"--{key}", str(value)))])
+        run_classifier.main(tiny_options(toy_task, tmp_path / "out", **options))
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.rglob("*.ckpt"))
 
