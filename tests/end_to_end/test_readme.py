@@ -137,7 +137,7 @@ def needed_by(section: Section) -> list[Section]:
     return [earlier for earlier in SECTIONS if earlier in needed]
 
 
-@pytest.mark.parametrize("section", [pytest.param(section, id=re.sub(r"\W+", "_", section.heading))
+@pytest.mark.parametrize("section", [pytest.param(section, id=re.sub(r"[^\w+]+", "_", section.heading))
                                      for section in SECTIONS])
 def test_commands_of_a_section_run_as_written(clone: Clone, section: Section) -> None:
     """The sections that it needs have run before; when it is chosen alone, they run now."""
