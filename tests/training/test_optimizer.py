@@ -9,12 +9,12 @@ from paths import FIXTURES
 
 from src.CRF import IMPOSSIBLE
 from src.errors import UserError
+from src.training.create_optimizer import create_optimizer
 from src.training.optimizer import (
     AdamWeightDecay,
     Lamb,
     Momentum,
     WarmUpPolynomialDecay,
-    create_optimizer,
     is_decayed,
     layer_rates,
     squared_norm,
