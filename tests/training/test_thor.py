@@ -281,7 +281,7 @@ def test_the_configuration_of_thor():
     # What has the original's meaning has its value.
     assert config.Thor.to_dict().items() >= {
         "end_learning_rate": 1e-6, "power": 2.0, "decay_steps": 30000, "damping_power": 4.0,
-        "damping_decay_steps": 30000, "momentum": 0.9, "weight_decay": 1e-5, "frequency": 100,
+        "damping_decay_steps": 30000, "momentum": 0.9, "weight_decay": 0.0, "frequency": 100,
         "block_size": 128}.items()
 
 
