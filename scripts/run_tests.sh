@@ -1,11 +1,17 @@
 #!/usr/bin/env bash
-# Install what the tests need into .venv, check the style, run the tests: bash scripts/run_tests.sh [pytest options]
+# Install what the tests need into .venv, check the style, run the tests: bash scripts/run_tests.sh [--slow] [pytest options]
+# --slow runs the slow tests as well.
 
 # shellcheck source=scripts/environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+# Of several -m the last counts: this one takes back the choice in pyproject.toml, and the caller's own overrules it.
+slow=() options=()
+for option in "$@"; do
+    if [[ $option == --slow ]]; then slow=(-m ""); else options+=("$option"); fi
+done
 prepare_environment requirements.txt requirements-tensorflow.txt requirements-dev.txt
 cd "$ROOT"
 export GLOG_v="${GLOG_v:-3}"
-"$VENV/bin/python" -m ruff check --quiet .
+bash scripts/check_style.sh
 # Two files at a time: most of the time is spent compiling graphs, which takes one core.
-exec "$VENV/bin/python" -m pytest -n 2 --dist loadfile "$@"
+exec "$VENV/bin/python" -m pytest -n 2 --dist loadfile "${slow[@]}" "${options[@]}"

@@ -1,10 +1,48 @@
 """Fixtures that several test files use."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import mindspore as ms
 import pytest
+from modes import computing
 from toy_pretraining import toy_batch, write_records
+
+
+@pytest.fixture(scope="module", autouse=True)
+def mode_of_module() -> Iterator[None]:
+    """No file changes the mode for the next one; the entry scripts that a test calls choose graphs."""
+    ms.set_seed(1)  # for what the fixtures of the file draw
+    with computing(ms.get_context("mode")):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    """What MindSpore draws by itself, such as the first weights of an LSTM, is the same in every run of a test."""
+    ms.set_seed(1)
+
+
+@pytest.fixture(scope="module")
+def graph_mode_of_module() -> Iterator[None]:
+    """For fixtures that a whole file shares."""
+    with computing(ms.GRAPH_MODE):
+        yield
+
+
+@pytest.fixture
+def graph_mode() -> Iterator[None]:
+    """Networks are compiled."""
+    with computing(ms.GRAPH_MODE):
+        yield
+
+
+@pytest.fixture
+def pynative_mode() -> Iterator[None]:
+    """Networks run call by call."""
+    with computing(ms.PYNATIVE_MODE):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -10,15 +10,9 @@ from paths import FIXTURES
 
 from src.CRF import CRF, IMPOSSIBLE
 
+pytestmark = pytest.mark.usefixtures("graph_mode")
+
 FIXTURES = sorted((FIXTURES / "crf").glob("*.npz"))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def graph_mode():
-    before = ms.get_context("mode")
-    ms.set_context(mode=ms.GRAPH_MODE)
-    yield
-    ms.set_context(mode=before)
 
 
 class Decode(nn.Cell):
@@ -199,14 +193,10 @@ def test_any_finite_scores(compiled, deviation, length):
 
 
 @pytest.mark.parametrize("deviation", [1, 100])
-def test_without_a_graph(deviation):
+def test_without_a_graph(pynative_mode, deviation):
     transitions, emissions, labels, mask = made_up(4, batch=2, length=3)
     problem = transitions, emissions * deviation, labels, mask
-    ms.set_context(mode=ms.PYNATIVE_MODE)
-    try:
-        found = Gradients(crf_with(transitions))(*map(Tensor, problem[1:]))
-    finally:
-        ms.set_context(mode=ms.GRAPH_MODE)
+    found = Gradients(crf_with(transitions))(*map(Tensor, problem[1:]))
     check_against_float64([value.asnumpy() for value in found], problem, deviation)
 
 

@@ -31,7 +31,8 @@ def test_nothing_imports_rightwards():
 
 
 def test_no_import_leads_in_a_circle():
-    list(TopologicalSorter(GRAPH).static_order())  # raises CycleError with the modules of the circle
+    order = list(TopologicalSorter(GRAPH).static_order())  # raises CycleError with the modules of the circle
+    assert set(order) >= {"src.bert_model", "src.tasks.registry"}
 
 
 def test_the_check_itself_finds_a_circle_and_imports_inside_functions(tmp_path, monkeypatch):

@@ -30,13 +30,6 @@ KINDS = {
 CASES = [(kind, length) for kind in KINDS for length in (16, 80) if (kind, length) != ("absolute_erf", 80)]
 
 
-@pytest.fixture(autouse=True)
-def restore_mode():
-    mode = ms.get_context("mode")
-    yield
-    ms.set_context(mode=mode)
-
-
 class Outputs(nn.Cell):
     """Hidden states, pooled output and both scores."""
 
@@ -82,8 +75,7 @@ def batch_of(arrays, length):
 
 
 @pytest.mark.parametrize(("kind", "length"), CASES)
-def test_outputs_and_gradients_are_those_of_transformers(kind, length):
-    ms.set_context(mode=ms.GRAPH_MODE)
+def test_outputs_and_gradients_are_those_of_transformers(graph_mode, kind, length):
     network, arrays = load_network(kind, is_training=True)
     names = [parameter.name.removeprefix("bert.") for parameter in network.trainable_params()]
     batch = batch_of(arrays, length)
@@ -106,8 +98,7 @@ def test_outputs_and_gradients_are_those_of_transformers(kind, length):
     assert {f"{length}/grad/{name}" for name in names} >= {key for key in arrays if key.startswith(f"{length}/grad/")}
 
 
-def test_loss_weighs_positions_and_survives_a_batch_without_any():
-    ms.set_context(mode=ms.PYNATIVE_MODE)
+def test_loss_weighs_positions_and_survives_a_batch_without_any(pynative_mode):
     generator = np.random.default_rng(0)
     words = generator.standard_normal((6, 60)).astype(np.float32)  # B=2, P=3
     pairs = generator.standard_normal((2, 2)).astype(np.float32)
@@ -129,8 +120,7 @@ def test_loss_weighs_positions_and_survives_a_batch_without_any():
         assert float(found) == pytest.approx(expected(weights), abs=1e-5)
 
 
-def test_evaluation_returns_every_prediction():
-    ms.set_context(mode=ms.GRAPH_MODE)
+def test_evaluation_returns_every_prediction(graph_mode):
     network, arrays = load_network("absolute", BertPretrainEval)
     batch = batch_of(arrays, 16)
     words, classes, word_losses, class_losses = (x.asnumpy() for x in network(*batch[:-1]))
@@ -143,8 +133,7 @@ def test_evaluation_returns_every_prediction():
     assert loss == pytest.approx(arrays["16/out/loss"], abs=1e-5)
 
 
-def test_float16_products_stay_near_float32_and_the_loss_is_float32():
-    ms.set_context(mode=ms.PYNATIVE_MODE)
+def test_float16_products_stay_near_float32_and_the_loss_is_float32(pynative_mode):
     network, arrays = load_network("sinusoidal", compute_type="float16", is_training=False)
     loss = network(*batch_of(arrays, 16))
     assert loss.dtype == ms.float32

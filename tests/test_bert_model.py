@@ -4,11 +4,14 @@ import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor, nn
+from modes import computing
 
 from src.bert_for_pre_training import BertNetworkWithLoss, initialize_parameters
 from src.bert_model import BertConfig, BertModel, sinusoidal_table
 from src.dropout import DropoutMasks
 from src.errors import UserError
+
+pytestmark = pytest.mark.usefixtures("pynative_mode")
 
 TINY = {"seq_length": 16, "vocab_size": 60, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
         "intermediate_size": 32, "max_position_embeddings": 40, "type_vocab_size": 2}
@@ -17,14 +20,6 @@ KINDS = {
     "learned": {"use_relative_positions": True},
     "sinusoidal": {"use_relative_positions": True, "relative_position_kind": "sinusoidal"},
 }
-
-
-@pytest.fixture(autouse=True)
-def restore_mode():
-    mode = ms.get_context("mode")
-    ms.set_context(mode=ms.PYNATIVE_MODE)
-    yield
-    ms.set_context(mode=mode)
 
 
 def make_model(kind, is_training=False, **changes):
@@ -152,10 +147,11 @@ def test_graph_mode_one_hot_lookup_gives_the_same():
     batch = list(map(Tensor, make_batch([16, 9], 16)))
     network = make_model("absolute")
     expected = network(*batch)
-    ms.set_context(mode=ms.GRAPH_MODE)
     one_hot = BertModel(BertConfig(**TINY), is_training=False, use_one_hot_embeddings=True)
     ms.load_param_into_net(one_hot, network.parameters_dict())
-    for found, wanted in zip(one_hot(*batch), expected, strict=True):
+    with computing(ms.GRAPH_MODE):
+        outputs = one_hot(*batch)
+    for found, wanted in zip(outputs, expected, strict=True):
         np.testing.assert_allclose(found.asnumpy(), wanted.asnumpy(), rtol=0, atol=1e-5)
 
 
@@ -171,15 +167,14 @@ def test_dropout_acts_in_training_only():
 
 
 @pytest.mark.parametrize("kind", ["absolute", "learned"])
-def test_exported_graph_takes_any_batch(kind, tmp_path):
-    ms.set_context(mode=ms.GRAPH_MODE)
+def test_exported_graph_takes_any_batch(graph_mode, kind, tmp_path):
     network = make_model(kind)
     file = tmp_path / "bert.mindir"
     ms.export(network, *[Tensor(shape=[None, 16], dtype=ms.int32)] * 3, file_name=str(file), file_format="MINDIR")
     exported = nn.GraphCell(ms.load(str(file)))
-    ms.set_context(mode=ms.PYNATIVE_MODE)
-    expected_by_lengths = {lengths: network(*map(Tensor, make_batch(lengths, 16))) for lengths in [(16,), (16, 9, 3)]}
-    ms.set_context(mode=ms.GRAPH_MODE)
+    with computing(ms.PYNATIVE_MODE):
+        expected_by_lengths = {lengths: network(*map(Tensor, make_batch(lengths, 16)))
+                               for lengths in [(16,), (16, 9, 3)]}
     for lengths, expected in expected_by_lengths.items():
         for found, wanted in zip(exported(*map(Tensor, make_batch(lengths, 16))), expected, strict=True):
             np.testing.assert_allclose(found.asnumpy(), wanted.asnumpy(), rtol=0, atol=1e-5)

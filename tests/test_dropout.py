@@ -7,10 +7,7 @@ from mindspore import Tensor, lazy_inline, nn
 
 from src.dropout import PIECE_LENGTH, PIECES, Dropout, DropoutMasks, draw_pieces
 
-
-@pytest.fixture(autouse=True)
-def graph_mode():
-    ms.set_context(mode=ms.GRAPH_MODE)
+pytestmark = pytest.mark.usefixtures("graph_mode")
 
 
 class TwoDropouts(nn.Cell):

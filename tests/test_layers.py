@@ -10,10 +10,7 @@ from mindspore import Tensor, nn, ops
 from src.errors import UserError
 from src.layers import Dense, LayerNorm, Softmax, get_activation
 
-
-@pytest.fixture(autouse=True)
-def graph_mode():
-    ms.set_context(mode=ms.GRAPH_MODE)
+pytestmark = pytest.mark.usefixtures("graph_mode")
 
 
 def random_rows(*shape):

@@ -9,13 +9,7 @@ from paths import FIXTURES
 
 from src.lstm import BidirectionalLSTM
 
-
-@pytest.fixture(autouse=True, scope="module")
-def graph_mode():
-    before = ms.get_context("mode")
-    ms.set_context(mode=ms.GRAPH_MODE)
-    yield
-    ms.set_context(mode=before)
+pytestmark = pytest.mark.usefixtures("graph_mode")
 
 
 class Weighted(nn.Cell):

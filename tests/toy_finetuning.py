@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from command_line import command_line
 
 from src.records.writer import RecordWriter, write_schema_json
 
@@ -52,5 +53,4 @@ def tiny_options(data: Path, output: Path, **options: object) -> list[str]:
     """A command line for a tiny classifier on `data`; `__` in a name stands for the dot."""
     paths = {"train_data_file_path": data / "train.mindrecord", "eval_data_file_path": data / "dev.mindrecord",
              "save_finetune_checkpoint_path": output}
-    named = {name.replace("__", "."): value for name, value in options.items()}
-    return [part for name, value in (TINY | paths | named).items() for part in (f"--{name}", str(value))]
+    return command_line(TINY, paths, options)

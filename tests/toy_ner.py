@@ -4,6 +4,7 @@ import json
 import random
 from pathlib import Path
 
+from command_line import command_line
 from toy_finetuning import TINY
 
 from src.generate_mindrecord import generate_cluener_mindrecord
@@ -51,5 +52,4 @@ def ner_options(data: Path, output: Path, **options: object) -> list[str]:
            "label_file_path": data / "label_file", "vocab_file_path": data / "vocab.txt",
            "train_data_file_path": data / "train.mindrecord", "eval_data_file_path": data / "dev.mindrecord",
            "save_finetune_checkpoint_path": output}
-    named = {name.replace("__", "."): value for name, value in options.items()}
-    return [part for name, value in (tiny | own | named).items() for part in (f"--{name}", str(value))]
+    return command_line(tiny, own, options)

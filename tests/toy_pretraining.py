@@ -7,6 +7,7 @@ from io import StringIO
 from pathlib import Path
 
 import numpy as np
+from command_line import command_line
 from paths import REPOSITORY
 
 import run_pretrain
@@ -68,8 +69,7 @@ def write_records(directory: Path, batch: dict[str, np.ndarray], dataset_format:
 
 def tiny_options(**options: object) -> list[str]:
     """A command line for pre-training or its evaluation with a tiny network; `__` in a name stands for the dot."""
-    named = {name.replace("__", "."): value for name, value in options.items()}
-    return [part for name, value in (TINY | named).items() for part in (f"--{name}", str(value))]
+    return command_line(TINY, options)
 
 
 def start_script(script: str, argv: list[str], cwd: Path, **arguments: object) -> subprocess.Popen:

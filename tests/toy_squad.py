@@ -4,6 +4,8 @@ import json
 import random
 from pathlib import Path
 
+from command_line import command_line
+
 from src.tokenization import SPECIAL_TOKENS
 
 COLOURS = ["red", "green", "blue", "white", "black", "brown"]
@@ -55,5 +57,4 @@ def tiny_options(data: Path, output: Path, **options: object) -> list[str]:
     """A command line for a tiny network on the files of `data`; `__` in a name stands for the dot."""
     paths = {"train_data_file_path": data / "train.json", "eval_json_path": data / "dev.json",
              "vocab_file_path": data / "vocab.txt", "save_finetune_checkpoint_path": output}
-    named = {name.replace("__", "."): value for name, value in options.items()}
-    return [part for name, value in (TINY | paths | named).items() for part in (f"--{name}", str(value))]
+    return command_line(TINY, paths, options)

@@ -30,9 +30,8 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def network(config: BertConfig) -> BertPretrainEval:
+def network(graph_mode_of_module: None, config: BertConfig) -> BertPretrainEval:
     """A network of large random weights, which answers differently everywhere, and prefers words that occur."""
-    ms.set_context(mode=ms.GRAPH_MODE)
     network = BertPretrainEval(config)
     initialize_parameters(network, 0.2, seed=0)
     occurring = np.isin(np.arange(config.vocab_size), toy_batch(NUM_ROWS, seed=4)["masked_lm_ids"])

@@ -20,13 +20,6 @@ from src.weights import load_weights
 COUNT = 21  # sentences to evaluate on
 
 
-@pytest.fixture(autouse=True, scope="module")
-def graph_mode():
-    before = ms.get_context("mode")
-    yield
-    ms.set_context(mode=before)
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return write_toy_data(tmp_path_factory.mktemp("toy_ner"))

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import mindspore as ms
 import numpy as np
 import pytest
 import yaml
@@ -29,20 +28,14 @@ from src.tasks.registry import load_task_config
 from src.tools.convert_checkpoint import main
 from src.weights import load_weights, read_weights
 
+pytestmark = pytest.mark.usefixtures("pynative_mode")
+
 REFERENCES = FIXTURES / "exchange"
 MODELS = ("pretrain", "encoder", "classifier", "ner", "squad", "nezha")
 STEMS = {"pretrain": "checkpoint_bert", "encoder": "checkpoint_bert", "nezha": "checkpoint_bert"}
 POOLER = {"bert.bert.dense.weight", "bert.bert.dense.bias"}
 
 needs_tensorflow = pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="tensorflow absent")
-
-
-@pytest.fixture(autouse=True)
-def pynative_mode():
-    mode = ms.get_context("mode")
-    ms.set_context(mode=ms.PYNATIVE_MODE)
-    yield
-    ms.set_context(mode=mode)
 
 
 @pytest.fixture(scope="module")

@@ -483,7 +483,9 @@ def test_several_outputs_share_the_instances(tmp_path, text, vocab_file, small_c
     run(text, ",".join(map(str, names)), vocab_file, *tfrecord)
     run(text, tmp_path / "all.tfrecord", vocab_file, *tfrecord)
     whole, parts = read_tfrecord(tmp_path / "all.tfrecord"), [read_tfrecord(name) for name in names]
+    assert len(whole["input_ids"]) > 3
     for number, part in enumerate(parts):
+        assert part.keys() == whole.keys()
         for column, values in part.items():
             np.testing.assert_array_equal(values, whole[column][number::3])
 

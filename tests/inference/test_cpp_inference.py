@@ -346,7 +346,9 @@ def test_compiles_with_the_official_headers():
     if not headers:
         pytest.skip(f"{HEADERS} does not name a directory with the official headers include/api/*.h")
     compiler = shutil.which(os.environ.get("CXX", "c++")) or pytest.skip("a C++ compiler is absent")
-    for source in sorted((SOURCES / "src").glob("*.cc")):
+    sources = sorted((SOURCES / "src").glob("*.cc"))
+    assert sources
+    for source in sources:
         done = subprocess.run([compiler, "-std=c++17", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", f"-I{SOURCES}",
                                "-isystem", headers, str(source)], check=False, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr

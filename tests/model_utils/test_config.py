@@ -313,9 +313,10 @@ def test_documented_networks(name, sizes, vocab_size, seq_length, act, relative)
 
 def test_every_network_makes_a_bert_config(pretrain):
     from src.bert_model import BertConfig
-    for key in pretrain:
-        if key.endswith("_net_cfg"):
-            assert BertConfig(**pretrain[key].to_dict()).hidden_size == pretrain[key].hidden_size
+    networks = [key for key in pretrain if key.endswith("_net_cfg")]
+    assert {"base_net_cfg", "nezha_net_cfg", "large_net_cfg"} <= set(networks)
+    for key in networks:
+        assert BertConfig(**pretrain[key].to_dict()).hidden_size == pretrain[key].hidden_size
 
 
 def test_every_key_has_a_help_text():

@@ -36,12 +36,11 @@ def joined(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def same_log_level_and_mode():
-    logger, mode = ms.log._get_logger(), ms.get_context("mode")
+def same_log_level(pynative_mode):
+    logger = ms.log._get_logger()
     level = logger.level
     yield
     logger.setLevel(level)
-    ms.set_context(mode=mode)
 
 
 def config(*argv: str) -> Config:

@@ -389,7 +389,7 @@ case "$1 $2" in
     "-c import sysconfig"*) echo "$here/../packages" ;;
     "-c import sys;"*) exit "${VERSION_STATUS:-0}" ;;
     "-c "*) exit 0 ;;
-    *) printf 'runs %s\\n' "$*" ;;
+    *) printf 'runs %s\\n' "$*"; case "$*" in "-m ruff"*) exit "${RUFF_STATUS:-0}" ;; esac ;;
 esac
 """
 
@@ -435,13 +435,41 @@ def test_run_tests_installs_checks_and_tests(run_in_clone, clone, tmp_path, scri
     done = run_in_clone(script)
     assert done.returncode == 0, done.stderr
     assert installations(tmp_path) == [DEVELOPMENT]
-    assert done.stdout.splitlines()[-2:] == ["runs -m ruff check --quiet .", "runs -m pytest -n 2 --dist loadfile"]
+    lines = done.stdout.splitlines()
+    assert "runs -m ruff check --quiet ." in lines and lines[-1] == "runs -m pytest -n 2 --dist loadfile"
     assert "pip talks" not in done.stdout and (clone / ".venv/install.log").read_text() == "pip talks\n"
 
 
 def test_arguments_reach_pytest_and_the_quick_start(run_in_clone):
-    assert "runs -m pytest -n 2 --dist loadfile -k a b" in run_in_clone("scripts/run_tests.sh", "-k", "a b").stdout
+    assert "runs -m pytest -n 2 --dist loadfile -k a b\n" in run_in_clone("scripts/run_tests.sh", "-k", "a b").stdout
     assert "runs quick_start.py --seed 3" in run_in_clone("scripts/quick_start.sh", "--seed", "3").stdout
+
+
+def test_slow_tests_run_when_asked_for(run_in_clone):
+    """`-m` and nothing takes back the choice of pyproject.toml; what else is given stands behind it, and counts."""
+    done = run_in_clone("scripts/run_tests.sh", "-x", "--slow", "-k", "a b")
+    assert done.stdout.splitlines()[-1] == "runs -m pytest -n 2 --dist loadfile -m  -x -k a b"
+
+
+def test_a_style_error_ends_the_tests(run_in_clone):
+    done = run_in_clone("scripts/run_tests.sh", RUFF_STATUS="1")
+    assert done.returncode == 1 and "runs -m ruff" in done.stdout and "runs -m pytest" not in done.stdout
+
+
+def test_marker_options_choose_the_tests(tmp_path):
+    """What run_tests.sh passes, by pytest itself with the project's settings."""
+    tests = tmp_path / "test_speeds.py"
+    tests.write_text("import pytest\n\ndef test_plain(): pass\n\n@pytest.mark.slow\ndef test_slow(): pass\n")
+
+    def chosen(*options: str) -> set[str]:
+        done = subprocess.run([sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "-c",
+                               str(REPOSITORY / "pyproject.toml"), "--rootdir", str(tmp_path), *options, str(tests)],
+                              capture_output=True, text=True, timeout=60)
+        return {line.split("::")[1] for line in done.stdout.splitlines() if "::" in line}
+
+    assert chosen() == {"test_plain"}
+    assert chosen("-m", "") == {"test_plain", "test_slow"}
+    assert chosen("-m", "", "-m", "slow") == {"test_slow"}
 
 
 def test_installs_again_only_when_requirements_changed(run_in_clone, clone, tmp_path):

@@ -121,6 +121,7 @@ def test_resume_after_a_kill_gives_the_same_digits(trained, toy_task, tmp_path):
     assert losses(tmp_path / "killed") == losses(whole)
     assert [{**line, "f1": 0} for line in scores(tmp_path / "killed")] == [{**line, "f1": 0} for line in scores(whole)]
     best = [read_weights(folder / "classifier_best.ckpt") for folder in (whole, tmp_path / "killed")]
+    assert best[0].keys() == best[1].keys() >= {"bert.bert.bert_embedding_lookup.embedding_table"}
     assert all(np.array_equal(best[0][name], best[1][name]) for name in best[0])
 
 
@@ -195,8 +196,7 @@ def test_other_scores_are_printed(trained, toy_task, tmp_path, capsys, method, l
 ])
 def test_mistakes(toy_task, tmp_path, options, message):
     with pytest.raises(UserError, match=message) as caught:
-        run_classifier.main([*tiny_options(toy_task, tmp_path / "out"),
-                             *(part for key, value in options.items() for part in (f"--{key}", str(value)))])
+        run_classifier.main(tiny_options(toy_task, tmp_path / "out", **options))
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.rglob("*.ckpt"))
 

@@ -194,7 +194,10 @@ def test_divergence_stops_the_run(tmp_path: Path, changes: dict) -> None:
 
 
 def test_overflow_that_a_lower_scale_may_mend_does_not_stop_the_run(tmp_path: Path) -> None:
-    StopOnDivergence(tmp_path).on_step(at(7, overflow=True, loss_scale=2.0))
+    guard = StopOnDivergence(tmp_path)
+    guard.on_step(at(7, overflow=True, loss_scale=2.0))
+    with pytest.raises(UserError, match="training stopped"):
+        guard.on_step(at(8, overflow=True, loss_scale=1.0))
 
 
 # ---------------------------------------------------------------- progress bar

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import mindspore as ms
 import numpy as np
 import pytest
 import toy_finetuning
@@ -187,8 +186,7 @@ def test_one_rank_overflows_and_all_skip_the_update(two_ranks: Outcome, job: str
 
 
 @pytest.mark.parametrize("optimizer", ALL_OPTIMIZERS)
-def test_steps_of_two_ranks_are_those_of_one_process(two_ranks: Outcome, optimizer: str) -> None:
-    ms.set_context(mode=ms.GRAPH_MODE)
+def test_steps_of_two_ranks_are_those_of_one_process(graph_mode: None, two_ranks: Outcome, optimizer: str) -> None:
     expected = train_two_layers(DeviceInfo("CPU", 0, rank=0, rank_size=1), optimizer)
     first, second = (outcome[f"optimizer {optimizer}"] for outcome in two_ranks.ranks)
     assert first == second

@@ -17,6 +17,8 @@ from src.training.callbacks import Callback, RunPlan, StepReport
 from src.training.optimizer import WarmUpPolynomialDecay
 from src.training.run import train
 
+pytestmark = pytest.mark.usefixtures("graph_mode")
+
 
 class Step(nn.Cell):
     """The "loss" is the sum of a batch's ids."""
@@ -54,11 +56,6 @@ class Witness(Callback):
 
     def close(self) -> None:
         self.events.append("close")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def graph_mode() -> None:
-    ms.set_context(mode=ms.GRAPH_MODE)
 
 
 @pytest.fixture(scope="module")

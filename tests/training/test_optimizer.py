@@ -9,26 +9,23 @@ from paths import FIXTURES
 
 from src.CRF import IMPOSSIBLE
 from src.errors import UserError
+from src.training.create_optimizer import create_optimizer
 from src.training.optimizer import (
     AdamWeightDecay,
     Lamb,
     Momentum,
     WarmUpPolynomialDecay,
-    create_optimizer,
     is_decayed,
     layer_rates,
     squared_norm,
 )
 
+pytestmark = pytest.mark.usefixtures("graph_mode")
+
 REFERENCES = FIXTURES / "optimizer"
 STEPS = 20
 NAMES = ("dense.weight", "dense.bias", "output.layernorm.gamma")
 SCHEDULE = {"learning_rate": 0.05, "end_learning_rate": 0.001, "warmup_steps": 5, "decay_steps": 20, "power": 2.0}
-
-
-@pytest.fixture(autouse=True)
-def graph_mode():
-    ms.set_context(mode=ms.GRAPH_MODE)
 
 
 def run(optimizer_class, initial, gradients, factor=None, rate=1.0, **options):

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import mindspore as ms
 import pytest
 import toy_finetuning
 import toy_pretraining
@@ -21,13 +20,6 @@ from src.tasks.pretraining.training import Pretraining
 from src.training.callbacks import Callback, Place, StepReport
 from src.training.metrics_file import read_metrics
 from src.training.run import Job, run_training
-
-
-@pytest.fixture(scope="module", autouse=True)
-def graph_mode():
-    before = ms.get_context("mode")
-    yield
-    ms.set_context(mode=before)
 
 
 def pretraining(records: Path, output: Path, **options: object) -> Job:

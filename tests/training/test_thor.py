@@ -20,14 +20,11 @@ from src.training.create_optimizer import create_optimizer
 from src.training.thor import InverseOfBlocks, block_width
 from src.training.train_step import LossScale, TrainStep
 
+pytestmark = pytest.mark.usefixtures("graph_mode")
+
 GROUP = {"learning_rate": 0.05, "end_learning_rate": 0.001, "warmup_steps": 2, "decay_steps": 20, "power": 2.0,
          "damping": 0.3, "end_damping": 0.01, "damping_decay_steps": 8, "damping_power": 4.0, "momentum": 0.8,
          "beta2": 0.99, "eps": 1e-6, "weight_decay": 0.1, "frequency": 3, "block_size": 5}
-
-
-@pytest.fixture(autouse=True)
-def graph_mode():
-    ms.set_context(mode=ms.GRAPH_MODE)
 
 
 class Network(nn.Cell):
@@ -175,9 +172,8 @@ TINY_BERT = {"seq_length": 16, "vocab_size": 64, "hidden_size": 16, "num_hidden_
 
 
 @pytest.fixture(scope="module")
-def bert():
+def bert(graph_mode_of_module):
     """A step of BERT with THOR, and the network's parameter names before."""
-    ms.set_context(mode=ms.GRAPH_MODE)
     network = BertNetworkWithLoss(BertConfig(**TINY_BERT), is_training=True)
     initialize_parameters(network, 0.05, seed=0)
     names = [parameter.name for parameter in network.get_parameters()]
@@ -285,7 +281,7 @@ def test_the_configuration_of_thor():
     # What has the original's meaning has its value.
     assert config.Thor.to_dict().items() >= {
         "end_learning_rate": 1e-6, "power": 2.0, "decay_steps": 30000, "damping_power": 4.0,
-        "damping_decay_steps": 30000, "momentum": 0.9, "weight_decay": 1e-5, "frequency": 100,
+        "damping_decay_steps": 30000, "momentum": 0.9, "weight_decay": 0.0, "frequency": 100,
         "block_size": 128}.items()
 
 

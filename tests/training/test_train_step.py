@@ -11,10 +11,7 @@ from src.layers import Dense, LayerNorm
 from src.training.create_optimizer import create_optimizer
 from src.training.train_step import LossScale, TrainStep
 
-
-@pytest.fixture(autouse=True)
-def graph_mode():
-    ms.set_context(mode=ms.GRAPH_MODE)
+pytestmark = pytest.mark.usefixtures("graph_mode")
 
 
 class Network(nn.Cell):

@@ -1,7 +1,6 @@
 """The classifier and its scores against PyTorch, scikit-learn and scipy (committed numbers)."""
 
 
-import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor
@@ -39,8 +38,7 @@ def put(network, arrays):
 
 
 @pytest.mark.parametrize(("name", "class_weights"), [("classes", None), ("weighted", [0.5, 1.0, 4.0]), ("value", None)])
-def test_fifty_adamw_steps_equal_pytorch(name, class_weights):
-    ms.set_context(mode=ms.GRAPH_MODE)
+def test_fifty_adamw_steps_equal_pytorch(graph_mode, name, class_weights):
     arrays = load(name)
     num_labels = arrays["logits"].shape[1]
     network = BertCLS(CONFIG, True, num_labels, class_weights=class_weights)

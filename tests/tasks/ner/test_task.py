@@ -2,7 +2,6 @@
 
 import json
 
-import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor
@@ -18,15 +17,9 @@ from src.model_utils.config import load_config
 from src.records.reader import open_records
 from src.weights import save_weights
 
+pytestmark = pytest.mark.usefixtures("graph_mode")
+
 COLUMNS = dict.fromkeys(("input_ids", "input_mask", "segment_ids", "label_ids"), "int32")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def graph_mode():
-    before = ms.get_context("mode")
-    ms.set_context(mode=ms.GRAPH_MODE)
-    yield
-    ms.set_context(mode=before)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor
@@ -18,8 +17,7 @@ VOCAB_SIZE = 16  # rounded up: the last ids are no words
 
 
 @pytest.fixture(scope="module")
-def network() -> BertPreTraining:
-    ms.set_context(mode=ms.GRAPH_MODE)
+def network(graph_mode_of_module: None) -> BertPreTraining:
     network = BertPreTraining(BertConfig(seq_length=12, vocab_size=VOCAB_SIZE, hidden_size=16, num_hidden_layers=1,
                                          num_attention_heads=2, intermediate_size=32, max_position_embeddings=12,
                                          compute_type="float32"), is_training=False)

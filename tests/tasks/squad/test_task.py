@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 
-import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor
@@ -39,9 +38,8 @@ COLUMNS = ("input_ids", "input_mask", "segment_ids", "start_positions", "end_pos
 # ---------------------------------------------------------------- against PyTorch
 
 @pytest.fixture(scope="module")
-def trained_with_pytorch():
+def trained_with_pytorch(graph_mode_of_module):
     """PyTorch's numbers, our losses of the same 50 steps, and our network after them."""
-    ms.set_context(mode=ms.GRAPH_MODE)
     with np.load(TRAINING, allow_pickle=False) as file:
         arrays = dict(file)
     network = BertSquad(CONFIG, True)
@@ -182,7 +180,7 @@ def test_records_of_all_formats_are_the_same(files):
         all_records = [getattr(task, name)() for task in tasks]
         first = all_records[0].read(np.arange(all_records[0].num_rows))
         for records in all_records[1:]:
-            assert records.num_rows == all_records[0].num_rows
+            assert records.num_rows == all_records[0].num_rows > 0
             assert list(records.columns) == list(all_records[0].columns)
             other = records.read(np.arange(records.num_rows))
             assert all((other[column] == values).all() for column, values in first.items())
@@ -265,7 +263,8 @@ def test_two_processes_at_half_the_batch_equal_one(files, tmp_path):
         env=os.environ | {"PYTHON": sys.executable}, capture_output=True)
     assert done.returncode == 0, done.stderr
     assert "step: 5, outputs are" in done.stdout
-    assert len(list((tmp_path / "squad_log_ranks").glob("worker_*.log"))) == 2
+    assert done.stdout == (tmp_path / "LOG0/squad_log.txt").read_text()
+    assert "step: 5, outputs are" not in (tmp_path / "LOG1/squad_log.txt").read_text(), "only rank 0 reports"
     losses = [[line["loss"] for line in read_metrics(folder / "metrics.jsonl")] for folder in (one, two)]
     np.testing.assert_allclose(losses[1], losses[0], atol=1e-5)
     assert len(losses[0]) == 6
