@@ -38,7 +38,7 @@ def numeric_gradient(function, arguments, place, dy):
     return gradient
 
 
-def check(cell, reference, arguments, constants=(), tolerance=1e-5):
+def assert_as_reference(cell, reference, arguments, constants=(), tolerance=1e-5):
     """Compare output and gradients by all `arguments`; `constants` follow them in the call of the cell."""
     inputs = [tensor(argument) for argument in arguments] + list(constants)
     arguments = [np.asarray(argument, np.float32).astype(np.float64) for argument in arguments]

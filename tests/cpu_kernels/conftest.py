@@ -2,7 +2,6 @@
 
 import os
 
-import mindspore as ms
 import pytest
 
 from src.cpu_kernels import library as finder
@@ -31,8 +30,5 @@ def library(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def graph_mode():
-    before = ms.get_context("mode")
-    ms.set_context(mode=ms.GRAPH_MODE)
-    yield
-    ms.set_context(mode=before)
+def compiled(graph_mode):
+    """The operators are for graphs."""

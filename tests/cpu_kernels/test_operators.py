@@ -7,7 +7,7 @@ from mindspore import ops
 from toy_operators import (
     BF16,
     F32,
-    check,
+    assert_as_reference,
     dense,
     dropout_factors,
     gelu,
@@ -32,7 +32,7 @@ def key_and_rate(key, p):
 @pytest.mark.parametrize("sizes", [(1, 1, 1), (1, 5, 3), (7, 3, 5), (33, 17, 9)])
 def test_dense(compute_type, tolerance, sizes):
     rows, inputs, outputs = sizes
-    check(cells.DenseProduct(compute_type), dense,
+    assert_as_reference(cells.DenseProduct(compute_type), dense,
           [random(rows, inputs), random(outputs, inputs), random(outputs)], tolerance=tolerance)
 
 
@@ -46,7 +46,7 @@ def test_feed_forward(compute_type, tolerance, sizes, p):
     def reference(x, weight1, bias1, weight2, bias2, gamma, beta):
         return normalize(dense(gelu(dense(x, weight1, bias1)), weight2, bias2) * factors + x, gamma, beta)
 
-    check(cells.FeedForward(compute_type), reference,
+    assert_as_reference(cells.FeedForward(compute_type), reference,
           [random(rows, width), 0.5 * random(inner, width), random(inner), 0.5 * random(width, inner), random(width),
            random(width), random(width)], key_and_rate(KEY, p), tolerance)
 
@@ -73,7 +73,7 @@ def test_attention(compute_type, tolerance, sizes, p):
 
     weights = [random(width, width, seed=seed) for seed in range(4)]
     vectors = [random(width, seed=seed) for seed in range(10, 16)]
-    check(cells.Attention(heads, compute_type), reference, [random(rows, width), *weights, *vectors],
+    assert_as_reference(cells.Attention(heads, compute_type), reference, [random(rows, width), *weights, *vectors],
           [tensor(mask), *key_and_rate(KEY, p), *key_and_rate(OTHER_KEY, p)], tolerance)
 
 
@@ -84,7 +84,7 @@ def test_cross_entropy(shape):
     def reference(scores):
         return -np.log(softmax(scores))[np.arange(len(labels)), labels]
 
-    check(cells.CrossEntropy(), reference, [3 * random(*shape)], [tensor(labels, np.int32)])
+    assert_as_reference(cells.CrossEntropy(), reference, [3 * random(*shape)], [tensor(labels, np.int32)])
 
 
 def test_cross_entropy_of_extreme_scores():
@@ -105,7 +105,7 @@ def test_shared_table():
             rows, table = self.shared(table, ids)
             return ops.concat((rows.reshape((-1, 5)), 2.0 * table))
 
-    check(Both(), lambda table: np.concatenate([table[ids].reshape(-1, 5), 2 * table]), [random(4, 5)],
+    assert_as_reference(Both(), lambda table: np.concatenate([table[ids].reshape(-1, 5), 2 * table]), [random(4, 5)],
           [tensor(ids, np.int32)])
 
 
