@@ -136,6 +136,16 @@ def test_a_profile_lies_beside_the_checkpoints(toy_records, tmp_path):
     assert list((tmp_path / "out" / "profile").rglob("trace_view.json"))
 
 
+def test_pynative_mode_trains_like_the_graph(toy_records, tmp_path):
+    losses = []
+    for mode in ("false", "true"):
+        run_pretrain.main(toy_pretraining.tiny_options(
+            data_dir=toy_records / "mindrecord", train_steps=2, save_checkpoint_path=tmp_path / mode,
+            use_pynative_mode=mode))
+        losses.append([step["loss"] for step in steps_of(tmp_path / mode)])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
 def test_num_samples_of_a_task(classifier_data, tmp_path):
     job = finetuning(classifier_data, tmp_path / "out", num_samples=16)
     assert job.records().num_rows == 16
