@@ -77,8 +77,8 @@ def open_exported(task: Task, model: Path) -> InferenceModel:
     Raises:
         UserError: it is missing, damaged, or does not fit the configuration.
     """
-    if not task.predicts_from_exported:
-        raise UserError(f"--model: {task.description} predicts from a checkpoint; give --{task.weights_option}")
+    if task.why_no_model:
+        raise UserError(f"--model: {task.why_no_model}; give --{task.weights_option}")
     if model.suffix not in (".onnx", ".mindir"):
         raise UserError(f"--model: {model} is neither .onnx nor .mindir; give a model that export.py wrote")
     is_onnx = model.suffix == ".onnx"

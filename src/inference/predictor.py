@@ -27,7 +27,7 @@ def create_predictor(config: Config, model: Path | None = None) -> Predictor:
 def _open_checkpoint(task: Task) -> InferenceModel:
     option = task.weights_option
     if not task.config[option]:
-        exported = ", or an exported model with --model" if task.predicts_from_exported else ""
+        exported = "" if task.why_no_model else ", or an exported model with --model"
         raise UserError(f"{option} is not set; give the checkpoint or its directory{exported}")
     with undrawn_weights():
         network = task.inference_network().set_train(False)

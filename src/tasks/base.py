@@ -39,7 +39,7 @@ class Task(ABC):
     description: ClassVar[str]  # the value of this key in its configuration
     config_file: ClassVar[str]  # its YAML file, from the repository's root
     weights_option: ClassVar[str]  # names the checkpoint to predict with
-    predicts_from_exported: ClassVar[bool] = True  # whether an exported model can take the checkpoint's place
+    why_no_model: ClassVar[str] = ""  # why no exported model can take the checkpoint's place, where that is so
     exchange_head: ClassVar[ExchangeHead]
 
     def __init__(self, config: Config, bert_config: BertConfig) -> None:

@@ -27,9 +27,10 @@ class MetricsFile(Callback):
         lines = read_metrics(self.path)
         if lines and plan.start_step == 0:
             self.path.replace(self.path.with_name(self.path.name + ".old"))
-        with atomic_write(self.path) as temporary:
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in lines if line["step"] <= plan.start_step),
-                                 encoding="utf-8")
+        kept = "".join(json.dumps(line) + "\n" for line in lines if line["step"] <= plan.start_step)
+        if not self.path.exists() or self.path.read_text(encoding="utf-8") != kept:
+            with atomic_write(self.path) as temporary:
+                temporary.write_text(kept, encoding="utf-8")
         self.file = self.path.open("a", encoding="utf-8", buffering=1)  # a line is in the file as soon as it is written
 
     def write(self, step: int, **values: float) -> None:

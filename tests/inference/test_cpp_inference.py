@@ -387,7 +387,7 @@ def test_mistakes_before_the_program(prepared, exported, tmp_path):
     shutil.copy(folder / "bert.mindir", place / "alone.mindir")
     for further, message in (
             (["--task", "ner"], "--task: found ner, but the model is of classifier"),
-            (["--task", "poet"], "--task: found poet, expected one of ner, ner_crf, classifier, squad"),
+            (["--task", "poet"], "--task: found poet, expected one of classifier, ner, ner_crf, squad"),
             (["--label_file_path", str(place / "labels.txt")], "label_file_path: .* 'two' in place of 'one'"),
             (["--model_path", str(place / "alone.mindir")], "cannot read .*alone.json: No such file"),
             (["--eval_data_file_path", ""], "eval_data_file_path is not set"),

@@ -31,7 +31,7 @@ class PretrainTask(Task):
     description = "run_pretrain"
     config_file = "pretrain_config.yaml"
     weights_option = "load_checkpoint_path"
-    predicts_from_exported = False
+    why_no_model = "words for [MASK] are predicted from a checkpoint"
     exchange_head = ExchangeHead((
         ("bias", "V", "bert.cls1", "cls.predictions", "cls/predictions"),
         ("dense", "HH", "bert.cls1.dense", "cls.predictions.transform.dense", "cls/predictions/transform/dense"),
