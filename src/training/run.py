@@ -186,7 +186,7 @@ def build_training_step(job: Job, device: DeviceInfo, total_steps: int) -> Train
 
 def configured_step(config: Config, device: DeviceInfo, network: nn.Cell, optimizer: Optimizer) -> TrainStep:
     """The step that trains the network: loss scale, accumulation, clipping and devices as configured."""
-    if device.target == "CPU" and device.rank == 0:
+    if device.target == "CPU" and device.rank == 0 and sys.stderr.isatty():  # advice, which a log need not repeat
         report_missing()
     mean = MeanOfGradients(device.rank_size) if device.rank_size > 1 else None
     return TrainStep(
