@@ -6,6 +6,6 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 prepare_environment requirements.txt requirements-tensorflow.txt requirements-dev.txt
 cd "$ROOT"
 export GLOG_v="${GLOG_v:-3}"
-"$VENV/bin/python" -m ruff check --quiet .
+VENV="$VENV" bash scripts/check_style.sh
 # Two files at a time: most of the time is spent compiling graphs, which takes one core.
 exec "$VENV/bin/python" -m pytest -n 2 --dist loadfile "$@"
