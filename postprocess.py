@@ -5,7 +5,7 @@
 
 import argparse
 
-from src.errors import run_script
+from src.errors import first_line, run_script
 from src.inference.cpp_inference import as_options, read_manifest, stored_evaluation
 from src.tasks.evaluation import report_evaluation, task_to_evaluate
 from src.tasks.registry import load_task_config
@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
 def parse_arguments(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """Split the command line into what this script reads itself and the keys of the configuration."""
     parser = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0], allow_abbrev=False,
+        description=first_line(__doc__), allow_abbrev=False,
         epilog="The configuration is that of preprocess.py; all other options are keys of it that have changed since, "
                "such as the place of files, and --predictions_file.")
     parser.add_argument("--preprocess_path", default="./preprocess_Result", help="what preprocess.py wrote")

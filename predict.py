@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TextIO
 
-from src.errors import UserError, run_script
+from src.errors import UserError, first_line, run_script
 from src.files import atomic_write, make_output_dir
 from src.inference.predictor import create_predictor
 from src.inference.texts import read_items
@@ -55,7 +55,7 @@ def open_output(path: str | None) -> Iterator[TextIO]:
 def parse_arguments(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """Split the command line into what this script reads itself and the keys of the configuration."""
     parser = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0], allow_abbrev=False,
+        description=first_line(__doc__), allow_abbrev=False,
         epilog="All other options are keys of the task's configuration, such as --load_finetune_checkpoint_path, "
                "--vocab_file_path, --label_file_path and --eval_batch_size.")
     parser.add_argument("--text", action="append", default=[],

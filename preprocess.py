@@ -6,7 +6,7 @@
 
 import argparse
 
-from src.errors import UserError, run_script
+from src.errors import UserError, first_line, run_script
 from src.inference.cpp_inference import inference_config, read_about, task_names, write_inputs
 from src.tasks.evaluation import task_to_evaluate
 
@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> None:
 def parse_arguments(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """Split the command line into what this script reads itself and the keys of the configuration."""
     parser = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0], allow_abbrev=False,
+        description=first_line(__doc__), allow_abbrev=False,
         epilog="All other options are keys of the task's configuration, such as --eval_data_file_path and "
                "--eval_batch_size; the task is that of the model, of --config_path, or --task.")
     parser.add_argument("--model_path", default="",

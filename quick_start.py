@@ -22,8 +22,8 @@ import pretrain_eval
 import run_pretrain
 from src.bert_for_pre_training import BertPreTraining
 from src.bert_model import BertConfig
-from src.checkpoint_files import find_newest
-from src.errors import UserError, run_script
+from src.checkpoint_files import newest_in
+from src.errors import UserError, first_line, run_script
 from src.files import atomic_write, make_output_dir
 from src.generate_mindrecord import generate_pretrain_mindrecord
 from src.initialization import undrawn_weights
@@ -85,7 +85,7 @@ def main(argv: list[str] | None = None) -> None:
         save_checkpoint_path=checkpoints, batch_size=BATCH_SIZE, train_steps=arguments.train_steps, optimizer="Lamb",
         **{"Lamb.learning_rate": arguments.learning_rate, "Lamb.warmup_steps": arguments.train_steps // 25,
            "Lamb.power": 1, "Lamb.beta1": 0.9, "Lamb.eps": 1e-6}, enable_lossscale="false", log_steps=50, **sizes)
-    newest = find_newest(checkpoints)
+    newest = newest_in(checkpoints)
     run(pretrain_eval.main, "pretrain_eval.py", device_target="CPU", eval_data_dir=folder / "eval",
         eval_ckpt=newest.path, batch_size=BATCH_SIZE, **sizes)
 
@@ -98,7 +98,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=first_line(__doc__))
     parser.add_argument("--output_dir", default="output/quick_start", help="where everything is written")
     parser.add_argument("--text", help="a text of your own, one sentence a line and a blank line between documents, "
                                        "in place of the collected documentation")

@@ -117,7 +117,7 @@ def numbers() -> str:
 
 def main() -> None:
     """Print or write the picture."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--write", action="store_true", help=f"put it into {PAGE.relative_to(REPOSITORY)}")
     if parser.parse_args().write:
         text = PAGE.read_text(encoding="utf-8")

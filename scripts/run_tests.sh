@@ -12,6 +12,6 @@ done
 prepare_environment requirements.txt requirements-tensorflow.txt requirements-dev.txt
 cd "$ROOT"
 export GLOG_v="${GLOG_v:-3}"
-bash scripts/check_style.sh
+VENV="$VENV" bash scripts/check_style.sh
 # Two files at a time: most of the time is spent compiling graphs, which takes one core.
 exec "$VENV/bin/python" -m pytest -n 2 --dist loadfile "${slow[@]}" "${options[@]}"

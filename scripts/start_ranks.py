@@ -269,7 +269,7 @@ def watch(processes: list[Process], scheduler: list[Process], link: HostLink | N
         if failed and link is not None:
             time.sleep(1)  # the cause may lie on another host, and its line be on its way
         heard = link.poll() if link is not None else None
-        if heard is not None:
+        if link is not None and heard is not None:
             return follow(*heard, link)
         if failed:
             return report(failed, len(processes), link)
@@ -289,7 +289,7 @@ def report(failed: list[Process], count: int, link: HostLink | None) -> int:
         link.report("failed", what)
     print(f"error: {what}" + (f"; at the same time ended: {', '.join(others)}" if others else "")
           + ("; the other ranks are stopped" if len(failed) < count else ""), file=sys.stderr, flush=True)
-    return first.status
+    return first.status or 1  # it failed, so it is never 0
 
 
 def follow(kind: str, text: str, link: HostLink) -> int:

@@ -64,7 +64,7 @@ def find_newest(directory: str | Path, prefix: str = PREFIX) -> Checkpoint | Non
     return None
 
 
-def newest_in(directory: Path, prefix: str) -> Checkpoint:
+def newest_in(directory: Path, prefix: str = PREFIX) -> Checkpoint:
     """The newest complete checkpoint in a directory.
 
     Raises:

@@ -15,7 +15,7 @@ import numpy as np
 from src.errors import UserError
 from src.model_utils.communication import gather
 from src.records.length_grouping import choose_lengths, fitting_length
-from src.records.reader import SEQUENCE_COLUMNS, Records, open_records
+from src.records.reader import SEQUENCE_COLUMNS, RecordSource, open_records
 from src.records.sample_order import SampleOrder, Step, rank_share
 from src.records.writer import pretrain_columns
 
@@ -48,7 +48,7 @@ def pretrain_limits(vocab_size: int, type_vocab_size: int, seq_length: int) -> d
     }
 
 
-def _check(records: Records, rows: np.ndarray, batch: dict[str, np.ndarray], limits: Mapping[str, Limit]) -> None:
+def _check(records: RecordSource, rows: np.ndarray, batch: dict[str, np.ndarray], limits: Mapping[str, Limit]) -> None:
     for name, values in batch.items():
         limit = limits.get(name)
         if limit and (values.min() < 0 or values.max() >= limit.bound):
@@ -82,7 +82,7 @@ class Bucketing:
         """Whether the lengths of all records must be known, for which input_mask is read once."""
         return bool(self.bucket_list) or self.length_grouping != "none"
 
-    def buckets(self, records: Records, lengths: np.ndarray | None, total_steps: int) -> Sequence[int]:
+    def buckets(self, records: RecordSource, lengths: np.ndarray, total_steps: int) -> Sequence[int]:
         """The lengths by which records are grouped; none for records in any order.
 
         Raises:
@@ -91,17 +91,17 @@ class Bucketing:
         if self.bucket_list:
             _check_bucket_list(self.bucket_list, records)
         elif self.length_grouping == "group":
-            return choose_lengths(lengths, records.seq_length, total_steps)
+            return choose_lengths(lengths, _full_length(records), total_steps)
         return self.bucket_list
 
-    def trim_lengths(self, order: SampleOrder, records: Records, lengths: np.ndarray, total_steps: int
+    def trim_lengths(self, order: SampleOrder, records: RecordSource, lengths: np.ndarray, total_steps: int
                      ) -> Sequence[int]:
         """The lengths to which steps of records in any order are cut; none where they are not cut."""
         if self.bucket_list or self.length_grouping != "trim":
             return ()
         longest = [lengths[step.rows].max() for step in order.steps(0, min(total_steps, _STEPS_IN_A_SAMPLE))]
         longest.append(lengths.max())  # any step may meet the longest record
-        return choose_lengths(np.array(longest), records.seq_length, total_steps)
+        return choose_lengths(np.array(longest), _full_length(records), total_steps)
 
 
 class BatchStream:
@@ -129,7 +129,7 @@ class BatchStream:
         UserError: a bad `bucket_list`; while iterating: a record breaks a limit or cannot be read.
     """
 
-    def __init__(self, records: Records, batch_size: int, total_steps: int, *, seed: int, start_step: int = 0,
+    def __init__(self, records: RecordSource, batch_size: int, total_steps: int, *, seed: int, start_step: int = 0,
                  shuffle: bool = True, accumulation_steps: int = 1, bucketing: Bucketing | None = None, rank: int = 0,
                  rank_size: int = 1, limits: Mapping[str, Limit] | None = None) -> None:
         self.records = records
@@ -142,7 +142,7 @@ class BatchStream:
         self._limits = dict(limits or {})
         global_batch = accumulation_steps * batch_size * rank_size
         bucketing = bucketing or Bucketing()
-        self._row_lengths = used_lengths(records) if bucketing.needs_lengths else None
+        self._row_lengths = used_lengths(records) if bucketing.needs_lengths else np.empty(0, np.int64)
         buckets = bucketing.buckets(records, self._row_lengths, total_steps)
         self.order = SampleOrder(records.num_rows, global_batch, seed, shuffle, buckets, self._row_lengths)
         self._trim_lengths = bucketing.trim_lengths(self.order, records, self._row_lengths, total_steps)
@@ -226,7 +226,7 @@ class EvaluationBatches:
         UserError: while iterating: a record breaks a limit or cannot be read.
     """
 
-    def __init__(self, records: Records, batch_size: int, *, group_by_length: bool = False, rank: int = 0,
+    def __init__(self, records: RecordSource, batch_size: int, *, group_by_length: bool = False, rank: int = 0,
                  rank_size: int = 1, limits: Mapping[str, Limit] | None = None) -> None:
         self.records = records
         self._batch_size = batch_size
@@ -235,7 +235,7 @@ class EvaluationBatches:
         groups = [(np.arange(records.num_rows), records.seq_length)]
         if group_by_length:
             lengths = used_lengths(records)
-            chosen = choose_lengths(lengths, records.seq_length, -(-records.num_rows // batch_size))
+            chosen = choose_lengths(lengths, _full_length(records), -(-records.num_rows // batch_size))
             group_of = np.searchsorted(chosen, lengths)
             groups = [(np.flatnonzero(group_of == i), length) for i, length in enumerate(chosen)]
         at_once = batch_size * rank_size
@@ -270,14 +270,21 @@ class EvaluationBatches:
                 result[rows] = part
 
 
-def _cut(batch: dict[str, np.ndarray], length: int, records: Records) -> None:
+def _cut(batch: dict[str, np.ndarray], length: int, records: RecordSource) -> None:
     """Cut the columns that have a value for every token (ids, mask, segments, labels of tokens) to a length."""
     for name, values in batch.items():
         if name in SEQUENCE_COLUMNS or (name == "label_ids" and values.shape[1] == records.seq_length):
             batch[name] = np.ascontiguousarray(values[:, :length])
 
 
-def used_lengths(records: Records) -> np.ndarray:
+def _full_length(records: RecordSource) -> int:
+    """The length to which the sequences of the records are padded."""
+    if records.seq_length is None:
+        raise ValueError("the records have no input_ids, so there are no sequences to group or cut by their length")
+    return records.seq_length
+
+
+def used_lengths(records: RecordSource) -> np.ndarray:
     """Number of tokens up to the last one in use in each record [num_rows], by one pass over input_mask."""
     lengths = []
     for rows in np.array_split(np.arange(records.num_rows), -(-records.num_rows // 4096)):
@@ -286,7 +293,7 @@ def used_lengths(records: Records) -> np.ndarray:
     return np.concatenate(lengths)
 
 
-def _check_bucket_list(bucket_list: Sequence[int], records: Records) -> None:
+def _check_bucket_list(bucket_list: Sequence[int], records: RecordSource) -> None:
     if list(bucket_list) != sorted(set(bucket_list)) or bucket_list[0] < 1:
         raise UserError(f"bucket_list: {list(bucket_list)} is not a list of ascending lengths, such as [32, 64, 128]")
     if bucket_list[-1] != records.seq_length:

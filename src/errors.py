@@ -1,4 +1,4 @@
-"""The one exception for a mistake that the user can mend, and how a script reports it."""
+"""The one exception for a mistake that the user can mend, and how a script introduces itself, runs and reports it."""
 
 import sys
 from collections.abc import Callable
@@ -13,7 +13,12 @@ class UserError(Exception):
     """
 
 
-def run_script(main: Callable[[], None]) -> NoReturn:
+def first_line(docstring: str | None) -> str:
+    """The first line of a script's docstring, for its --help; `python -OO` leaves docstrings out."""
+    return (docstring or "").split("\n")[0]
+
+
+def run_script(main: Callable[[], object]) -> NoReturn:
     """Run a script's `main` and exit: 0 when it returns, 2 with one line for a `UserError`, 130 on Ctrl-C.
 
     Anything else is our own fault and keeps its traceback.

@@ -18,6 +18,7 @@ OPSET = 17  # the first with LayerNormalization; newer ones exclude compilers fo
 TOKENS = ("INT32", ("batch", "sequence"))  # a number for each token
 
 Value = tuple[str, Sequence[str | int]]
+Input = str | np.ndarray | Sequence[int] | float | None  # of a node: a value's name, a constant or nothing
 
 
 def onnx_package(name: str, purpose: str) -> ModuleType:
@@ -52,15 +53,28 @@ class OnnxGraph:
         self._prefix = prefix
         self._count = 0
 
-    def add(self, operator: str, *inputs: str | np.ndarray | float | None, name: str = "", outputs: int = 1,
-            **attributes: object) -> str | list[str]:
-        """Add a node; return the name of its result, or a list when it has several. None is an absent input."""
+    def add(self, operator: str, *inputs: Input, name: str = "", **attributes: object) -> str:
+        """Add a node with one result, called `name`; return its name. None is an absent input."""
+        label = self._next_label(operator)
+        self._add_node(label, operator, inputs, [name or label], attributes)
+        return name or label
+
+    def add_many(self, operator: str, *inputs: Input, outputs: int, **attributes: object) -> list[str]:
+        """Add a node with several results; return their names."""
+        label = self._next_label(operator)
+        results = [f"{label}.{number}" for number in range(outputs)]
+        self._add_node(label, operator, inputs, results, attributes)
+        return results
+
+    def _next_label(self, operator: str) -> str:
+        """The name of the next node."""
         self._count += 1
-        label = f"{self._prefix}{operator}_{self._count}"
-        results = [name] if name else [f"{label}.{number}" for number in range(outputs)] if outputs > 1 else [label]
+        return f"{self._prefix}{operator}_{self._count}"
+
+    def _add_node(self, label: str, operator: str, inputs: Sequence[Input], results: Sequence[str],
+                  attributes: Mapping[str, object]) -> None:
         names = ["" if value is None else value if isinstance(value, str) else self.constant(value) for value in inputs]
         self.nodes.append(self.helper.make_node(operator, names, results, name=label, **attributes))
-        return results if outputs > 1 else results[0]
 
     def constant(self, value: np.ndarray | Sequence[int] | float) -> str:
         """The name of a constant; equal ones are stored once."""
@@ -106,8 +120,8 @@ class OnnxGraph:
             inner.nodes, "step", [inner.value(name, kind) for name, kind in zip(names, kinds, strict=True)],
             [inner.value(name, kind) for name, kind in zip((*new_states, result), (*states.values(), result_type),
                                                            strict=True)])
-        return self.add("Scan", *states, *rows, outputs=len(states) + 1, body=body, num_scan_inputs=len(rows),
-                        scan_input_directions=[int(backward)] * len(rows), scan_output_directions=[int(backward)])
+        return self.add_many("Scan", *states, *rows, outputs=len(states) + 1, body=body, num_scan_inputs=len(rows),
+                             scan_input_directions=[int(backward)] * len(rows), scan_output_directions=[int(backward)])
 
     # ------------------------------------------------------------ layers
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import mindspore as ms
 import numpy as np
+from mindspore import nn
 
 from src.checkpoint_files import CKPT, PREFIX, newest_in
 from src.errors import UserError
@@ -50,7 +51,7 @@ def read_weights(path: str | Path) -> dict[str, np.ndarray]:
     return values
 
 
-def save_weights(network: ms.nn.Cell, path: str | Path, **about: object) -> None:
+def save_weights(network: nn.Cell, path: str | Path, **about: object) -> None:
     """Write the network's parameters to `path` (a `.ckpt`), and `about` them to a `.json` file beside it.
 
     Such a file is for evaluation and prediction; a training cannot be resumed from it.
@@ -151,7 +152,7 @@ class LoadReport:
         return "\n".join(lines)
 
 
-def load_weights(network: ms.nn.Cell, path: str | Path, prefix: str = PREFIX) -> LoadReport:
+def load_weights(network: nn.Cell, path: str | Path, prefix: str = PREFIX) -> LoadReport:
     """Load what fits from a `.ckpt` (MindSpore 1.x or later) or `.safetensors` file into a network.
 
     A directory stands for its `{prefix}_best.ckpt`, or else for the newest complete checkpoint in it.
@@ -171,7 +172,7 @@ def load_weights(network: ms.nn.Cell, path: str | Path, prefix: str = PREFIX) ->
 
     loaded, missing, wrong_shape = [], [], {}
     for name, parameter in parameters.items():
-        value = given.get(source.get(name))
+        value = given[source[name]] if name in source else None
         if value is None:
             missing.append(name)
         elif value.shape != tuple(parameter.shape):

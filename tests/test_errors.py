@@ -1,6 +1,6 @@
 import pytest
 
-from src.errors import UserError, run_script
+from src.errors import UserError, first_line, run_script
 
 
 def raises(error: BaseException):
@@ -24,3 +24,8 @@ def test_exit_status_and_line(capsys, main, status, printed):
 def test_our_own_faults_keep_their_traceback():
     with pytest.raises(ZeroDivisionError):
         run_script(lambda: 1 // 0)
+
+
+def test_first_line_of_a_docstring_that_may_be_left_out():
+    assert first_line("Make records.\n\n    python make.py\n") == "Make records."
+    assert first_line(None) == ""

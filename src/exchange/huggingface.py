@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +146,7 @@ def _leave_out_copies(values: dict[str, np.ndarray], config: Mapping, source: Pa
         values["cls.predictions.bias"] = bias
     for name, value, original in ((_DECODER_WEIGHT, weight, words),
                                   (_DECODER_BIAS, bias, values.get("cls.predictions.bias"))):
-        if value is None:
+        if value is None or original is None:
             continue
         if not np.array_equal(value, original) and not tied and has_output_layer:
             raise UserError(f"{source}: tie_word_embeddings is false and {name} differs from the parameter that the "
@@ -157,8 +158,9 @@ def _leave_out_copies(values: dict[str, np.ndarray], config: Mapping, source: Pa
 def _labels(config: Mapping, num_labels: int) -> list[str] | None:
     """Names of the classes, unless they are only numbered."""
     by_id = {str(number): str(name) for number, name in (config.get("id2label") or {}).items()}
-    names = [by_id.get(str(number)) for number in range(num_labels)]
-    if None in names or names == [f"LABEL_{number}" for number in range(num_labels)]:
+    numbers = [str(number) for number in range(num_labels)]
+    names = [by_id[number] for number in numbers if number in by_id]
+    if len(names) < num_labels or names == [f"LABEL_{number}" for number in numbers]:
         return None
     return names
 
@@ -224,7 +226,7 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
 def _read_pickle(path: Path, report: Report) -> dict[str, np.ndarray]:
     """Read a file of PyTorch by its loader that accepts nothing but tensors."""
     try:
-        import torch
+        torch = import_module("torch")
     except ImportError as error:
         raise UserError(f"{path.parent} has only {PICKLE}, which needs PyTorch's safe loader; pip install torch, or "
                         f"save the model as {WEIGHTS} with save_pretrained") from error

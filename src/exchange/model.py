@@ -165,7 +165,7 @@ def complete(model: Model, names: Iterable[Name], source: Path, report: Report) 
 def unused_parameters(model: Model) -> set[str]:
     """Parameters that the network here holds, because the published checkpoints do, but does not use."""
     task = heads()[model.task]
-    unused = set() if task is None or task.exchange_head.uses_pooler else set(POOLER)
+    unused: set[str] = set() if task is None or task.exchange_head.uses_pooler else set(POOLER)
     if model.sizes["use_relative_positions"]:
         unused.add(POSITION_TABLE)
     return unused

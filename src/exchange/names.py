@@ -81,8 +81,8 @@ def tasks_with_head_in(names: Iterable[str], framework: str) -> list[type[Task]]
     """The tasks of whose heads there are parameters among these; `framework` is a field of `Name`."""
     names, column = set(names), Name._fields.index(framework)
     return [task for task in all_tasks() if any(
-        row[column].lstrip("/") in names
-        for kind, shape, *modules in task.exchange_head.modules for row in _parameters(kind, shape, modules))]
+        own[column].lstrip("/") in names
+        for kind, shape, *modules in task.exchange_head.modules for *own, _, _ in _parameters(kind, shape, modules))]
 
 
 def num_classes_in(values: Mapping[str, np.ndarray], framework: str) -> int:

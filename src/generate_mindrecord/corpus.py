@@ -10,6 +10,7 @@ import html
 import json
 import re
 from collections.abc import Iterator
+from io import TextIOWrapper
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple
@@ -150,15 +151,15 @@ class Corpus:
     def _read_lines(self, file: Path) -> Iterator[str]:
         bytes_before = self.bytes_read
         try:
-            with file.open(encoding="utf-8-sig") as text:
+            with file.open("rb") as data, TextIOWrapper(data, encoding="utf-8-sig") as text:
                 for number in count():
                     if number % 256 == 0:  # asking after each line would take as long as reading it
-                        self.bytes_read = bytes_before + text.buffer.tell()
+                        self.bytes_read = bytes_before + data.tell()
                     line = text.readline(MAX_LINE_CHARACTERS)
                     if not line:
                         break
                     yield line.strip()
-                self.bytes_read = bytes_before + text.buffer.tell()
+                self.bytes_read = bytes_before + data.tell()
         except UnicodeDecodeError:
             raise _not_utf8(file) from None
         except OSError as error:

@@ -137,20 +137,25 @@ class OwnData(DataSet):
         return self.collect_labels("give --label_file")
 
 
-def open_data(task_name: str, data_dir: str | Path, **own: str | bool | None) -> DataSet:
-    """The data set that the options of the command describe; `own` are those for one's own files, None if not given.
+def open_data(task_name: str, data_dir: str | Path, *, text_column: str | None = None,
+              text_pair_column: str | None = None, label_column: str | None = None, label_file: str | None = None,
+              regression: bool | None = None) -> DataSet:
+    """The data set that the options of the command describe.
+
+    All but the first two are for one's own files, None if not given.
 
     Raises:
         UserError: options that are for one's own files come with a GLUE task.
     """
     if task_name in GLUE_TASKS:
+        own = {"text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column,
+               "label_file": label_file, "regression": regression}
         for option, value in own.items():
             if value is not None:
                 raise UserError(f"--{option} is for your own files; the columns and labels of {task_name} are known")
         return GlueData(task_name, data_dir)
-    columns = ExampleColumns(own.get("text_column") or "text", own.get("text_pair_column"),
-                             own.get("label_column") or "label")
-    return OwnData(task_name, data_dir, columns, own.get("label_file"), bool(own.get("regression")))
+    columns = ExampleColumns(text_column or "text", text_pair_column, label_column or "label")
+    return OwnData(task_name, data_dir, columns, label_file, bool(regression))
 
 
 def parse_task_name(text: str) -> str:

@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import fields
 from pathlib import Path
@@ -136,7 +136,7 @@ def _report(summary: CorpusSummary, outputs: Sequence[Path], corpus: Corpus, wit
 
 
 def _make_in_order(chunks: Iterable[Chunk], vocab: Vocabulary, options: InstanceOptions,
-                   num_workers: int) -> Iterator[tuple[int, Instances]]:
+                   num_workers: int) -> Generator[tuple[int, Instances], None, None]:
     """Instances of each chunk, in order, and how many bytes of the corpus they bring us to.
 
     A worker has one chunk at a time, so that no more than `num_workers` chunks are in memory.

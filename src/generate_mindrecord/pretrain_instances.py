@@ -123,7 +123,7 @@ class InstanceMaker:
         for piece in (*chunk.pieces, *([chunk.donor] if chunk.donor else [])):
             for sentence, ids in self._sentences(piece):
                 if self._segment:
-                    breaks += self._inner_of_words(sentence, ids, len(tokens))
+                    breaks += self._inner_of_words(self._segment, sentence, ids, len(tokens))
                 tokens += ids
                 sentences.append(len(tokens))
             if len(sentences) - 1 > pieces[-1]:
@@ -153,14 +153,18 @@ class InstanceMaker:
             elif ids:
                 yield line, ids
 
-    def _inner_of_words(self, sentence: str, ids: list[int], begin: int) -> list[int]:
-        """Numbers of the tokens that continue a Chinese word, the sentence's first token having number `begin`."""
+    def _inner_of_words(self, segment: Callable[[str], list[str]], sentence: str, ids: list[int], begin: int
+                        ) -> list[int]:
+        """Numbers of the tokens that continue a word that `segment` finds in a run of Chinese characters.
+
+        The sentence's first token has number `begin`.
+        """
         inner, at = [], begin
         for index, part in enumerate(_CHINESE_RUN.split(sentence)):  # odd parts are runs of Chinese characters
             count = len(self._encode(part))
             if index % 2 and count == len(part):  # else some character is not assigned and gave no token
                 end = at
-                for word in self._segment(part):
+                for word in segment(part):
                     inner += range(end + 1, end + len(word))
                     end += len(word)
             at += count

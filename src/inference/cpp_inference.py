@@ -179,8 +179,8 @@ class StoredNetwork:
     """
 
     def __init__(self, task: FinetuneTask, manifest: Mapping, inputs: str | Path, results: str | Path) -> None:
-        sizes = {"batch": manifest["batch_size"], "sequence": task.bert_config.seq_length}
-        self._outputs = [(_TYPES[kind], [sizes.get(axis, axis) for axis in axes])
+        sizes: dict[str | int, int] = {"batch": manifest["batch_size"], "sequence": task.bert_config.seq_length}
+        self._outputs = [(_TYPES[kind], [sizes[axis] if axis in sizes else int(axis) for axis in axes])
                          for kind, axes in task.head().outputs.values()]
         self._batches: Iterator[str] = iter(manifest["batches"])
         self._inputs, self._results = Path(inputs), Path(results)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, nn
+from mindspore import Tensor, nn, ops
 
 from src.cpu_kernels.library import plain_operators
 from src.errors import UserError
@@ -63,7 +63,7 @@ def _write(task: Task, network: nn.Cell, path: Path) -> Path:
     config, head = task.config, task.head()
     is_onnx = config.file_format == "ONNX"
     shape = (None, None) if is_onnx else (config.export_batch_size or None, task.bert_config.seq_length)  # B, S
-    shapes = dict.fromkeys(INPUTS, shape)
+    shapes: dict[str, tuple[int | None, ...]] = dict.fromkeys(INPUTS, shape)
     if head.further_inputs:  # positions of masked words
         count = None if is_onnx else config.max_predictions_per_seq
         shapes |= dict.fromkeys(head.further_inputs, (shape[0], count))
@@ -117,7 +117,7 @@ def _weights(network: nn.Cell) -> dict[str, np.ndarray]:
 
 def _write_with_mindspore(network: nn.Cell, path: Path, file_format: str,
                           shapes: dict[str, tuple[int | None, ...]]) -> None:
-    inputs = [Tensor(shape=shape, dtype=ms.int32) if None in shape else ms.ops.zeros(shape, ms.int32)
+    inputs = [Tensor(shape=shape, dtype=ms.int32) if None in shape else ops.zeros(shape, ms.int32)
               for shape in shapes.values()]
     # MindSpore refuses spaces and most scripts of the world in a name, but not in what a link leads to.
     with tempfile.TemporaryDirectory() as temporary:

@@ -48,7 +48,7 @@ class MindirNetwork:
 
     def __call__(self, *columns: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Map input columns to the outputs of the network."""
-        return self.graph(*columns)
+        return self.graph(*columns)  # pyright: ignore[reportReturnType] - GraphCell does not declare its result
 
 
 def check_classes(task: Task, about: Mapping, path: Path) -> None:

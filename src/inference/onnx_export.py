@@ -60,9 +60,11 @@ def _encoder(graph: OnnxGraph, config: BertConfig) -> str:
     additive_mask = graph.add("Mul", padding, MASKED_SCORE)
     relative = None
     if config.use_relative_positions:
-        relative = _distances(graph, config.max_relative_position)  # [F,T]
+        clip = config.max_relative_position
+        assert clip is not None  # a BertConfig puts its default in the place of None
+        relative = _distances(graph, clip)  # [F,T]
         if config.relative_position_kind == "sinusoidal":
-            table = sinusoidal_table(config.max_relative_position, config.size_per_head)
+            table = sinusoidal_table(clip, config.size_per_head)
             relative = graph.add("Gather", table, relative, axis=0)  # [F,T,D]
     for number in range(config.num_hidden_layers):
         x = _block(graph, config, f"bert.bert_encoder.layers.{number}", x, additive_mask, relative)

@@ -57,4 +57,4 @@ class OnnxNetwork:
             raise UserError(f"{self.path}: cannot compute a batch of shape {shape}; it knows ids below "
                             f"{self.about['vocab_size']} and at most {self.about['max_length']} tokens "
                             f"({' '.join(str(error).split())[-200:]})") from error
-        return Tensor(outputs[0]) if len(outputs) == 1 else tuple(map(Tensor, outputs))
+        return Tensor(outputs[0]) if len(outputs) == 1 else tuple(Tensor(output) for output in outputs)

@@ -42,7 +42,7 @@ class Words(list):
 _TYPE_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text",
                list: "a list of whole numbers such as 32,64,128",
                Words: "a list of words such as layernorm,bias"}
-_BOUND = r"(?:>=|<=|>|<)\s*-?[\d.]+"
+_BOUND = r"(>=|<=|>|<)\s*(-?[\d.]+)"
 _COMPARISONS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 
 
@@ -198,8 +198,7 @@ class _Schema:
                                 f"found {shown(value)}{_nearest(str(converted), map(str, allowed))}")
             choice = by_lower_case[str(converted).lower()]
             return choice == "true" if set(allowed) == _SWITCH else choice
-        for bound in re.findall(_BOUND, allowed or ""):
-            sign, limit = re.match(r"([<>=]+)\s*(.+)", bound).groups()
+        for sign, limit in re.findall(_BOUND, allowed or ""):
             # A comparison with NaN is false, which keeps it out as well.
             if isinstance(converted, str) or not _COMPARISONS[sign](converted, float(limit)):
                 raise UserError(f"{where}: {name}: expected a value {allowed}, found {shown(value)}")
@@ -254,7 +253,8 @@ def _read_yaml(path: Path) -> list[dict]:
         documents = list(yaml.load_all(path.read_text(encoding="utf-8"), Loader=_Loader))  # noqa: S506
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise UserError(f"{path}, line {mark.line + 1}, column {mark.column + 1}: {error.problem}") from error
+        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise UserError(f"{path}{place}: {error.problem}") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
     documents = [{} if document is None else document for document in documents]
@@ -266,9 +266,15 @@ def _read_yaml(path: Path) -> list[dict]:
     return documents + [{}] * (3 - len(documents))
 
 
+class _IniParser(configparser.ConfigParser):
+    """Keys keep their capitals: Lamb.learning_rate."""
+
+    def optionxform(self, optionstr: str) -> str:
+        return optionstr
+
+
 def _read_ini(path: Path) -> dict[str, str]:
-    parser = configparser.ConfigParser(interpolation=None)
-    parser.optionxform = str  # keys keep their capitals: Lamb.learning_rate
+    parser = _IniParser(interpolation=None)
     try:
         parser.read_string(path.read_text(encoding="utf-8"), source=path.name)
     except (OSError, UnicodeDecodeError, configparser.Error) as error:

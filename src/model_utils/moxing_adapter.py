@@ -78,7 +78,7 @@ def local_values(config: Config, rank: int) -> dict[str, Any]:
     Raises:
         UserError: a path is relative to data that are not copied, or results would go where they are not copied from.
     """
-    values = {option: _in_data_folder(config, option) for option in DATA_OPTIONS if config.get(option)}
+    values: dict[str, Any] = {option: _in_data_folder(config, option) for option in DATA_OPTIONS if config.get(option)}
     if config.get("data_dir") == "" and config.data_url:
         values["data_dir"] = config.data_path
     values |= {option: _find_checkpoint(config, option) for option in CHECKPOINT_OPTIONS

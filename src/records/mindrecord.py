@@ -20,7 +20,7 @@ from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -278,20 +278,20 @@ def _widen(packed: np.ndarray, widths: np.ndarray) -> np.ndarray:
     return (values << unused) >> unused  # spreads the sign
 
 
-def _numbers(packed: bytes) -> dict[str, float]:
+def _numbers(packed: bytes) -> dict[float | str, float | str]:
     """The numbers in a msgpack map of text to numbers and texts."""
     fixed = {0xCA: ">f", 0xCB: ">d", 0xCC: ">B", 0xCD: ">H", 0xCE: ">I", 0xCF: ">Q", 0xD0: ">b", 0xD1: ">h", 0xD2: ">i",
              0xD3: ">q"}
     text_sizes = {0xD9: ">B", 0xDA: ">H", 0xDB: ">I"}
     at = 0
 
-    def take(code: str) -> float:
+    def take(code: str) -> Any:  # an int or a float, as the code says
         nonlocal at
         (value,) = struct.unpack_from(code, packed, at)
         at += struct.calcsize(code)
         return value
 
-    def item() -> float | str | None:
+    def item() -> float | str:
         nonlocal at
         kind = take(">B")
         if kind < 0x80 or kind >= 0xE0:

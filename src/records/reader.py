@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -22,6 +23,38 @@ _SCHEMA_EXAMPLE = '{"numRows": 8, "columns": {"input_ids": {"type": "int64", "sh
 RECORD_FILE_NAMES = {"mindrecord": re.compile("mindrecord", re.IGNORECASE),
                      "tfrecord": re.compile("tf[_-]?records?", re.IGNORECASE)}
 _KINDS = {"int32": "integers", "int64": "integers", "float32": "floats", "float64": "floats"}
+
+
+class RecordSource(Protocol):
+    """What batches are made of: the records of files, or what puts records together when they are read."""
+
+    @property
+    def num_rows(self) -> int:
+        """Number of records."""
+        ...
+
+    @property
+    def seq_length(self) -> int | None:
+        """Values of `input_ids` in a record; None without that column."""
+        ...
+
+    @property
+    def columns(self) -> Mapping[str, tuple[str, int]]:
+        """{name: (dtype, values in a record)}."""
+        ...
+
+    @property
+    def files(self) -> Sequence[str | Path]:
+        """Where the records come from."""
+        ...
+
+    def read(self, rows: np.ndarray, columns: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+        """The records of these numbers, see `Records.read`."""
+        ...
+
+    def where(self, row: int) -> str:
+        """Name a record to the user."""
+        ...
 
 
 class Records:

@@ -48,6 +48,8 @@ class SampleOrder:
         self._shuffle = shuffle
         self._buckets = tuple(buckets)
         if self._buckets:
+            if lengths is None:
+                raise ValueError("buckets need the lengths of the records")
             self._bucket_of = np.searchsorted(self._buckets, lengths).astype(np.uint8)  # [num_rows]
 
     def steps_through(self, epoch: int) -> int:

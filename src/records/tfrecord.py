@@ -33,11 +33,9 @@ def encode_tfrecords(arrays: Mapping[str, np.ndarray], columns: Columns) -> byte
     Every row is laid out in a byte matrix with a fixed place for each possible byte; the places that a row does not
     use are dropped in one step at the end.
     """
-    entries, entry_sizes = [], 0
-    for name in columns:
-        value, size = _encode_column(name, arrays[name])
-        entries += value
-        entry_sizes = entry_sizes + size
+    encoded = [_encode_column(name, arrays[name]) for name in columns]
+    entries = [piece for pieces, _ in encoded for piece in pieces]
+    entry_sizes = np.sum([size for _, size in encoded], axis=0)  # [n]
     example = [_constant(b"\x0a", len(entry_sizes)), _varints(entry_sizes[:, None]), *entries]  # Example.features
     cells = np.concatenate([cell for cell, _ in example], axis=1)  # [n, W]
     used = np.concatenate([mask for _, mask in example], axis=1)

@@ -63,13 +63,15 @@ class RecordWriter:
         UserError: the file cannot be written, its name is one that MindRecord refuses, or no record was written.
     """
 
+    _stack: ExitStack  # both from the beginning of the `with` block on
+    _backend: "_MindRecordBackend | _TFRecordBackend"
+
     def __init__(self, path: str | Path, columns: Columns, dataset_format: str) -> None:
         check_dataset_format(dataset_format)
         self.path = Path(path)
         self.columns = dict(columns)
         self.num_rows = 0
         self._backend_type = _MindRecordBackend if dataset_format == "mindrecord" else _TFRecordBackend
-        self._stack = self._backend = None  # from the beginning of the `with` block on
 
     def __enter__(self) -> "RecordWriter":
         """Create the temporary file."""
@@ -191,7 +193,8 @@ class _Shortcut:
 
         inner = getattr(getattr(writer, "_writer", None), "_writer", None)
         columns = getattr(getattr(writer, "_header", None), "blob_fields", None)
-        if not __version__.startswith(_SHORTCUT_VERSIONS) or not hasattr(inner, "write_raw_data") or not columns:
+        is_known = __version__.startswith(_SHORTCUT_VERSIONS) and hasattr(inner, "write_raw_data")
+        if inner is None or not is_known or not columns:
             return None
         return cls(inner.write_raw_data, columns)
 

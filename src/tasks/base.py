@@ -6,7 +6,7 @@ task and never its name. `src/tasks/registry.py` lists the tasks.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from mindspore import nn
 
@@ -16,6 +16,9 @@ from src.model_utils.device_adapter import resolve_compute_type
 from src.onnx_graph import Head
 from src.tasks.prediction import InferenceModel, Predictor
 from src.weights import LoadReport
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class ExchangeHead(NamedTuple):
@@ -47,7 +50,7 @@ class Task(ABC):
         self.bert_config = bert_config
 
     @classmethod
-    def from_config(cls, config: Config, device_target: str = "") -> "Task":
+    def from_config(cls, config: Config, device_target: str = "") -> "Self":
         """The task that a configuration describes; see `encoder_config`."""
         return cls(config, cls.encoder_config(config, device_target))
 
@@ -134,8 +137,8 @@ class Task(ABC):
             words: the options of vocabulary and labels.
             sizes: the sizes of its encoder.
         """
-        values = {"description": cls.description, cls.weights_option: checkpoint, "export_ckpt_file": checkpoint}
-        return {f"{cls.name}.yaml": values | words | {"bert_net_cfg": sizes}}
+        return {f"{cls.name}.yaml": {"description": cls.description, cls.weights_option: checkpoint,
+                                     "export_ckpt_file": checkpoint, **words, "bert_net_cfg": sizes}}
 
     # ------------------------------------------------------------ the C++ program
 

@@ -11,7 +11,7 @@ from src.bert_model import BertConfig
 from src.dataset import EvaluationBatches, Limit
 from src.errors import UserError
 from src.model_utils.config import Config
-from src.records.reader import Records, open_records
+from src.records.reader import Records, RecordSource, open_records
 from src.tasks.base import Task
 from src.tokenization import FullTokenizer
 from src.weights import LoadReport, load_weights
@@ -89,11 +89,11 @@ class FinetuneTask(Task):
 
     # ------------------------------------------------------------ records
 
-    def train_records(self) -> Records:
+    def train_records(self) -> RecordSource:
         """Open the records to train on."""
         return self._open_records("train_data_file_path", self.train_columns, self.config.num_samples)
 
-    def eval_records(self) -> Records:
+    def eval_records(self) -> RecordSource:
         """Open the records to evaluate on."""
         return self._open_records("eval_data_file_path", self.eval_columns)
 

@@ -9,7 +9,7 @@ from src.errors import UserError
 from src.model_utils.config import Config, load_config
 from src.model_utils.device_adapter import set_up_device
 from src.model_utils.moxing_adapter import cloud_storage
-from src.records.reader import Records
+from src.records.reader import RecordSource
 from src.tasks.best_weights import BestWeights
 from src.tasks.evaluation import evaluate_checkpoint
 from src.tasks.finetune_task import FinetuneTask, require_data
@@ -78,7 +78,7 @@ class Finetuning(Job):
         self.length_grouping = task.length_grouping
         self.limits = task.limits
 
-    def records(self) -> Records:
+    def records(self) -> RecordSource:
         """The task's."""
         return self.task.train_records()
 

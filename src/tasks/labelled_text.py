@@ -80,9 +80,10 @@ class Labels:
     @classmethod
     def collect(cls, examples: Iterable[LabelledText], source: str) -> "Labels":
         """The labels that occur, sorted; by their value when all are whole numbers."""
-        names = {example.label for example in examples}
-        by_value = all(name.removeprefix("-").isdecimal() for name in names)
-        return cls(sorted(names, key=(lambda name: (int(name), name)) if by_value else None), source)
+        names = sorted({example.label for example in examples if example.label is not None})
+        if all(name.removeprefix("-").isdecimal() for name in names):
+            names.sort(key=int)  # of equal numbers, the texts keep their order
+        return cls(names, source)
 
     def id_of(self, example: LabelledText) -> int:
         """The id of an example's label.
@@ -90,7 +91,7 @@ class Labels:
         Raises:
             UserError: the label is none of the names.
         """
-        found = self._ids.get(example.label)
+        found = None if example.label is None else self._ids.get(example.label)
         if found is None:
             names = ", ".join(self.names[:_LABELS_IN_MESSAGE]) + (", …" if len(self) > _LABELS_IN_MESSAGE else "")
             raise UserError(f"{example.where}: the label {example.label!r} is unknown, expected one of {names} "
@@ -114,7 +115,7 @@ def score_of(example: LabelledText) -> float:
         UserError: the label is no finite number.
     """
     try:
-        score = float(example.label)
+        score = float(example.label or "")
     except ValueError:
         score = math.nan
     if not math.isfinite(score):

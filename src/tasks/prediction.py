@@ -14,7 +14,10 @@ SHORTEST = 16  # tokens; twice, four times … as many are the other lengths tha
 class Predictor(Protocol):
     """Predicts for one task."""
 
-    fields: tuple[str, ...]  # of an item, in the order in which tabs separate them in plain text
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Those of an item, in the order in which tabs separate them in plain text."""
+        ...
 
     def predict(self, items: Sequence[Mapping]) -> list[dict]:
         """One result for each item, in order; what an item holds depends on the task.
@@ -22,6 +25,7 @@ class Predictor(Protocol):
         Raises:
             UserError: an item lacks something.
         """
+        ...
 
 
 class InferenceModel(NamedTuple):
@@ -47,7 +51,7 @@ class InferenceModel(NamedTuple):
             return
         rows_at_once = self.batch_size or min(batch_size, count)
         for inputs, numbers in batches_by_length(columns, rows_at_once, self.length):
-            outputs = self.network(*map(Tensor, inputs))
+            outputs = self.network(*(Tensor(values) for values in inputs))
             outputs = outputs if isinstance(outputs, tuple) else (outputs,)
             yield [output.asnumpy()[:len(numbers)] for output in outputs], numbers
 
@@ -82,7 +86,7 @@ def texts_of(item: Mapping, keys: Sequence[str], expected: str) -> list[str]:
     Raises:
         UserError: one is missing or no text; `expected` tells the user what an item is.
     """
-    texts = [item.get(key) for key in keys]
-    if not all(isinstance(text, str) for text in texts):
+    texts = [text for text in map(item.get, keys) if isinstance(text, str)]
+    if len(texts) != len(keys):
         raise UserError(f"found {str(dict(item))[:60]}, expected an object with {expected}")
     return texts

@@ -59,10 +59,10 @@ def load_task_config(description: str, argv: Sequence[str] | None = None) -> Con
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     task, source = describe_command_line(argv)
-    if source and task not in TASKS:
-        raise UserError(f"{source}: description: found {shown(task)}, expected one of {', '.join(TASKS)}; give "
-                        f"the configuration of a task, or the option --description")
-    if task not in TASKS:
+    if not isinstance(task, str) or task not in TASKS:
+        if source:
+            raise UserError(f"{source}: description: found {shown(task)}, expected one of {', '.join(TASKS)}; give "
+                            f"the configuration of a task, or the option --description")
         raise UserError(f"--config_path is not set; give the configuration of the task, such as "
                         f"--config_path {task_type(next(iter(TASKS))).config_file}")
     return load_config(description, task_type(task).config_file, argv)

@@ -18,7 +18,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository, when this file is run by its path
-from src.errors import UserError, run_script  # noqa: E402
+from src.errors import UserError, first_line, run_script  # noqa: E402
 from src.files import atomic_write, make_output_dir  # noqa: E402
 from src.generate_mindrecord.corpus import Corpus, find_input_files  # noqa: E402
 from src.model_utils.switch import SWITCH  # noqa: E402
@@ -170,7 +170,7 @@ def _join(pieces: list[str], pair: tuple[str, str], piece: str) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command with `argv`, by default the process's own arguments."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
+    parser = argparse.ArgumentParser(description=first_line(__doc__), allow_abbrev=False)
     add = parser.add_argument
     add("--input_file", required=True, action="append", metavar="PATH",
         help="text: a file, a directory, a glob pattern or a comma-separated list of them; may be repeated")

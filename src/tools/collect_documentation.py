@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from src.errors import UserError, run_script  # noqa: E402
+from src.errors import UserError, first_line, run_script  # noqa: E402
 from src.files import atomic_write, make_output_dir  # noqa: E402
 from src.sentences import split_sentences  # noqa: E402
 
@@ -102,7 +102,7 @@ def collect_documentation(output_file: str | Path) -> int:
 
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=first_line(__doc__))
     parser.add_argument("--output_file", required=True, help="the corpus to write")
     arguments = parser.parse_args(argv)
     size = collect_documentation(arguments.output_file)

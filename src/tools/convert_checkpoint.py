@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from src.errors import UserError, run_script  # noqa: E402
+from src.errors import UserError, first_line, run_script  # noqa: E402
 from src.exchange import huggingface, repository, tensorflow_checkpoint  # noqa: E402
 from src.exchange.model import Model, Report  # noqa: E402
 from src.exchange.names import heads  # noqa: E402
@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> None:
 def parse_arguments(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """Split the command line into what this script reads itself and the keys of the configuration."""
     parser = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0], allow_abbrev=False,
+        description=first_line(__doc__), allow_abbrev=False,
         epilog="For a checkpoint of this repository give also the options of its training that say how large the "
                "network is: --config_path FILE, or --base_net_cfg.hidden_size 128 and so on.")
     add = parser.add_argument

@@ -12,7 +12,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -22,7 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository, when this file is run by its path
-from src.errors import UserError, run_script  # noqa: E402
+from src.errors import UserError, first_line, run_script  # noqa: E402
 from src.files import atomic_files, make_output_dir  # noqa: E402
 from src.records.mindrecord import MindRecordFile  # noqa: E402
 from src.records.reader import RECORD_FILE_NAMES  # noqa: E402
@@ -215,7 +215,7 @@ def _check_source(source: Path) -> int:
 
 # ---------------------------------------------------------------- processes
 
-def _convert_all(tasks: Sequence[FilePair], num_workers: int) -> Iterator[int]:
+def _convert_all(tasks: Sequence[FilePair], num_workers: int) -> Generator[int, None, None]:
     """Convert the files, the largest first; yields as `convert_file` does."""
     waiting = sorted(tasks, key=lambda task: task.source.stat().st_size)  # taken from the end
     if num_workers == 1:
@@ -231,7 +231,8 @@ def _convert_all(tasks: Sequence[FilePair], num_workers: int) -> Iterator[int]:
             worker.begin(waiting.pop())
         busy = list(workers)
         while busy:
-            for connection in wait(busy):
+            ready = wait(busy)
+            for connection in [connection for connection in busy if connection in ready]:
                 step = workers[connection].receive()
                 if step is not Mark.END:
                     yield step
@@ -257,7 +258,7 @@ def _name_of(task: FilePair) -> str:
 
 def main(argv: Sequence[str] | None = None) -> Conversion:
     """Run the command with `argv`, by default the process's own arguments."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
+    parser = argparse.ArgumentParser(description=first_line(__doc__), allow_abbrev=False)
     add = parser.add_argument
     add("--input_tfrecord_dir", required=True, metavar="DIR",
         help="files at and below it with tfrecord, tf_record or tf-record in their names; or a single file")

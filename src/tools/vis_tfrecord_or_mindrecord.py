@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository, when this file is run by its path
-from src.errors import UserError, run_script  # noqa: E402
+from src.errors import UserError, first_line, run_script  # noqa: E402
 from src.records.mindrecord import MindRecordFile  # noqa: E402
 from src.records.reader import RecordFile  # noqa: E402
 from src.records.tfrecord import TFRecordFile  # noqa: E402
@@ -82,7 +82,7 @@ def _read_up_to_damage(file: RecordFile, rows: np.ndarray, columns: dict[str, tu
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command with `argv`, by default the process's own arguments."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
+    parser = argparse.ArgumentParser(description=first_line(__doc__), allow_abbrev=False)
     add = parser.add_argument
     add("--file_name", required=True, metavar="FILE", help="the record file")
     add("--vis_option", required=True, choices=sorted(READERS, reverse=True), help="the format of the file")

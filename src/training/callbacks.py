@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import mindspore.train
 from mindspore import Tensor, nn
@@ -145,17 +145,22 @@ class Callback(mindspore.train.Callback):
 
     def on_train_step_end(self, run_context: RunContext) -> None:
         """Called by MindSpore."""
-        self.on_step(run_context.original_args().step_report)
+        self.on_step(arguments_of(run_context).step_report)
         if self.wants_to_stop:
             run_context.request_stop()
 
     def on_train_end(self, run_context: RunContext) -> None:
         """Called by MindSpore."""
-        arguments = run_context.original_args()
+        arguments = arguments_of(run_context)
         if arguments.interrupted:
             self.on_interrupt(arguments.step_report)
         else:
             self.on_end(arguments.step_report)
+
+
+def arguments_of(run_context: RunContext) -> Any:
+    """What MindSpore's loop and `src/training/loop.py` tell: declared as a dict, but its entries are attributes."""
+    return run_context.original_args()
 
 
 class StopOnDivergence(Callback):

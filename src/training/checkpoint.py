@@ -10,6 +10,7 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 import safetensors
+from mindspore import nn
 from safetensors.numpy import save_file
 
 from src.checkpoint_files import (
@@ -32,7 +33,7 @@ from src.weights import LoadReport, load_weights, quiet_mindspore, read_weights
 
 # ---------------------------------------------------------------- saving
 
-def save_training_checkpoint(directory: str | Path, epoch: int, step: int, train_step_cell: ms.nn.Cell, metadata: dict,
+def save_training_checkpoint(directory: str | Path, epoch: int, step: int, train_step_cell: nn.Cell, metadata: dict,
                              keep: int, prefix: str = PREFIX) -> Path:
     """Save the network, the rest of the training's state and `metadata`; return the path of the `.ckpt`.
 
@@ -87,7 +88,7 @@ def remove_leftovers(directory: str | Path, prefix: str = PREFIX) -> None:
             _remove(ckpt)
 
 
-def _write(directory: Path, stem: str, train_step_cell: ms.nn.Cell, manifest: dict) -> Path:
+def _write(directory: Path, stem: str, train_step_cell: nn.Cell, manifest: dict) -> Path:
     path = directory / (stem + CKPT)
     network, state = _split_parameters(train_step_cell)
     with tempfile.TemporaryDirectory(prefix=f".saving-{stem}-", dir=directory, ignore_cleanup_errors=True) as staging:
@@ -114,7 +115,7 @@ def _write(directory: Path, stem: str, train_step_cell: ms.nn.Cell, manifest: di
     return path
 
 
-def _split_parameters(train_step_cell: ms.nn.Cell) -> tuple[dict[str, ms.Parameter], dict[str, ms.Parameter]]:
+def _split_parameters(train_step_cell: nn.Cell) -> tuple[dict[str, ms.Parameter], dict[str, ms.Parameter]]:
     """The network's parameters and the rest of the training's state, by name."""
     network = {parameter.name: parameter for parameter in train_step_cell.network.get_parameters()}
     return network, train_step_cell.state()
@@ -137,7 +138,7 @@ def _flush(path: Path) -> None:
 
 # ---------------------------------------------------------------- exact resume
 
-def restore_training(train_step_cell: ms.nn.Cell, checkpoint: Checkpoint) -> dict:
+def restore_training(train_step_cell: nn.Cell, checkpoint: Checkpoint) -> dict:
     """Put the network and the rest of the training's state back as they were saved; return the metadata.
 
     Nothing is changed unless everything fits.
@@ -180,7 +181,7 @@ def _check_same(path: Path, part: str, parameters: Mapping[str, ms.Parameter],
 
 # ---------------------------------------------------------------- load_checkpoint_path
 
-def load_checkpoint_path(path: str | Path, train_step_cell: ms.nn.Cell,
+def load_checkpoint_path(path: str | Path, train_step_cell: nn.Cell,
                          prefix: str = PREFIX) -> Checkpoint | LoadReport:
     """Begin a training from what the user gave as `load_checkpoint_path`.
 

@@ -11,7 +11,7 @@ from mindspore.train import Model, RunContext
 
 from src.dataset import BatchStream, create_dataset, user_errors_of
 from src.model_utils.communication import any_rank
-from src.training.callbacks import Callback, RunPlan, StepMeter
+from src.training.callbacks import Callback, RunPlan, StepMeter, arguments_of
 
 
 def train(step_cell: nn.Cell, stream: BatchStream, plan: RunPlan, callbacks: Sequence[MindSporeCallback],
@@ -67,14 +67,14 @@ class _BeginOfStep(MindSporeCallback):
         self.step = meter.plan.start_step
 
     def on_train_begin(self, run_context: RunContext) -> None:
-        run_context.original_args().interrupted = False
+        arguments_of(run_context).interrupted = False
 
     def on_train_step_begin(self, run_context: RunContext) -> None:
-        self.stream.check(run_context.original_args().cur_step_num)
+        self.stream.check(arguments_of(run_context).cur_step_num)
 
     def on_train_step_end(self, run_context: RunContext) -> None:
         self.signals.listen()
-        arguments = run_context.original_args()
+        arguments = arguments_of(run_context)
         self.step = self.meter.plan.start_step + arguments.cur_step_num
         arguments.step_report = self.meter.report(self.step, arguments.net_outputs)
 
@@ -90,7 +90,7 @@ class _EndOfStep(MindSporeCallback):
 
     def on_train_step_end(self, run_context: RunContext) -> None:
         if any_rank(self.signals.asked_for, self.rank_size):
-            self.interrupted = run_context.original_args().interrupted = True
+            self.interrupted = arguments_of(run_context).interrupted = True
             run_context.request_stop()
 
 

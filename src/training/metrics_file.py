@@ -75,7 +75,7 @@ def read_metrics(path: str | Path) -> list[dict]:
     for number, line in enumerate(text.split("\n")[:-1], start=1):
         try:
             lines.append(json.loads(line))
-            lines[-1]["step"] + 0
+            _ = lines[-1]["step"] + 0  # raises an error unless it is a number
         except (ValueError, TypeError, KeyError) as error:
             raise UserError(f"{path}, line {number}: found {line[:40]!r}, expected the JSON of a metrics file; "
                             f"give another metrics_file or move this one away") from error

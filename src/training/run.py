@@ -20,7 +20,7 @@ from src.initialization import undrawn_weights
 from src.model_utils.communication import MeanOfGradients
 from src.model_utils.config import Config
 from src.model_utils.device_adapter import DeviceInfo
-from src.records.reader import Records
+from src.records.reader import RecordSource
 from src.training.callbacks import (
     Callback,
     Checkpoints,
@@ -90,7 +90,7 @@ class Job(ABC):
         self.bert_config = bert_config
 
     @abstractmethod
-    def records(self) -> Records:
+    def records(self) -> RecordSource:
         """Open the records to train on."""
 
     @abstractmethod
@@ -146,7 +146,8 @@ def run_training(job: Job, device: DeviceInfo, callbacks: Sequence[mindspore.tra
     recipe = recipe_of(job, device, records.num_rows, samples_per_step)
     start_step = start_as_first_rank(step_cell, device, lambda: job.load(step_cell, output_dir, recipe))
     plan = RunPlan(start_step, total_steps, samples_per_step, records.num_rows)
-    metrics = MetricsFile(config.metrics_file or output_dir / "metrics.jsonl", plan) if writes else NoMetrics()
+    metrics_path = config.metrics_file or output_dir / "metrics.jsonl"
+    metrics = MetricsFile(metrics_path, plan) if writes else NoMetrics()
     evaluation = job.evaluation(Run(device, step_cell, plan, steps_per_epoch, output_dir, metrics, writes))
     if start_step >= total_steps or (evaluation and evaluation.wants_to_stop):
         print(f"nothing left to do: {start_step} of {total_steps} steps are done", flush=True)
@@ -166,7 +167,7 @@ def run_training(job: Job, device: DeviceInfo, callbacks: Sequence[mindspore.tra
         if job.config_name:
             _write_config(config, output_dir / job.config_name)
         own += [*_shown(job, plan), *_saved(job, plan, step_cell, output_dir, steps_per_epoch, recipe),
-                LossPlot(metrics.path, config.plot_file or output_dir / "loss.png",
+                LossPlot(metrics_path, config.plot_file or output_dir / "loss.png",
                          evaluation.score if evaluation else "")]
     try:
         train(step_cell, stream, plan, [*own, *callbacks], job.sink_steps, device.rank_size)

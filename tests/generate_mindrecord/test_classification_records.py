@@ -112,8 +112,8 @@ def test_unknown_labels():
 
 def test_scores():
     assert [score_of(example(label)) for label in ("3.25", "-1", "1e-3")] == [3.25, -1.0, 0.001]
-    for label in ("x", "nan", "inf"):
-        with pytest.raises(UserError, match=f"x.tsv, line 7: the label '{label}' is no number"):
+    for label in ("x", "nan", "inf", None):
+        with pytest.raises(UserError, match=f"x.tsv, line 7: the label {label!r} is no number"):
             score_of(example(label))
 
 

@@ -55,10 +55,11 @@ def test_unknown_description_on_the_command_line(options, message):
     assert "\n" not in str(caught.value)
 
 
-def test_unknown_description_in_a_file(tmp_path):
-    (tmp_path / "a.yaml").write_text("description: run_translation\n", encoding="utf-8")
-    with pytest.raises(UserError, match='a.yaml: description: found "run_translation", expected one of run_class'
-                       ) as caught:
+@pytest.mark.parametrize(("description", "shown"), [("run_translation", '"run_translation"'),
+                                                    ("[run_ner]", r"\['run_ner'\]"), ("{a: 1}", "{'a': 1}")])
+def test_unknown_description_in_a_file(tmp_path, description, shown):
+    (tmp_path / "a.yaml").write_text(f"description: {description}\n", encoding="utf-8")
+    with pytest.raises(UserError, match=f"a.yaml: description: found {shown}, expected one of run_class") as caught:
         registry.load_task_config("", ["--config_path", str(tmp_path / "a.yaml")])
     assert "\n" not in str(caught.value)
 

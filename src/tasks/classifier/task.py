@@ -17,7 +17,7 @@ from src.files import write_json_lines
 from src.finetune_eval_model import BertCLSModel, WithPrefix
 from src.model_utils.config import Config
 from src.onnx_graph import Head
-from src.records.reader import Records
+from src.records.reader import RecordSource
 from src.tasks.base import ExchangeHead
 from src.tasks.classifier.onnx_head import classifier_head
 from src.tasks.classifier.predictor import ClassifierPredictor, describe
@@ -92,13 +92,13 @@ class ClassifierTask(FinetuneTask):
         return ClassifierPredictor(finetune_tokenizer(self.config, self.bert_config), self.labels,
                                    self.bert_config.seq_length, self.config.eval_batch_size, open_model())
 
-    def evaluate(self, network: nn.Cell, batches: EvaluationBatches) -> Evaluation:
+    def evaluate(self, network: Callable[..., Tensor], batches: EvaluationBatches) -> Evaluation:
         """Score the network on every record; `predictions` are in the order of the file."""
         num_rows = batches.records.num_rows
         logits = np.empty((num_rows, self.config.num_class), np.float32)
         labels = np.empty(num_rows, np.float32 if self.is_regression else np.int32)
         for (*inputs, label_ids), rows in tqdm(batches, desc="evaluating", unit="batch", leave=False, disable=None):
-            logits[rows] = network(*map(Tensor, inputs)).asnumpy()[:len(rows)]
+            logits[rows] = network(*(Tensor(values) for values in inputs)).asnumpy()[:len(rows)]
             labels[rows] = label_ids[:len(rows), 0]
         batches.complete(logits, labels)
         if self.is_regression:
@@ -164,7 +164,7 @@ class ClassifierTask(FinetuneTask):
         return weights
 
 
-def label_column(records: Records) -> np.ndarray:
+def label_column(records: RecordSource) -> np.ndarray:
     """The labels of all records [n]."""
     parts = np.array_split(np.arange(records.num_rows), -(-records.num_rows // 4096))
     return np.concatenate([records.read(rows, ["label_ids"])["label_ids"][:, 0] for rows in parts])

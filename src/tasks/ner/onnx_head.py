@@ -40,8 +40,8 @@ def _lstm(graph: OnnxGraph, hidden: str) -> str:
     size = biases.shape[1] // 8
     lengths = graph.add("ReduceSum", "input_mask", [1], keepdims=0)  # [B]
     steps = graph.add("Transpose", hidden, perm=(1, 0, 2))  # [S,B,H]
-    states, _, _ = graph.add("LSTM", steps, both("weight_ih"), both("weight_hh"), biases, lengths, outputs=3,
-                             direction="bidirectional", hidden_size=size)  # [S,2,B,L]
+    states, _, _ = graph.add_many("LSTM", steps, both("weight_ih"), both("weight_hh"), biases, lengths, outputs=3,
+                                  direction="bidirectional", hidden_size=size)  # [S,2,B,L]
     return graph.add("Reshape", graph.add("Transpose", states, perm=(2, 0, 1, 3)), [0, 0, 2 * size])
 
 

@@ -37,7 +37,7 @@ class NerPredictor:
         """
         if not items:
             return []
-        sentences = [Sentence(*texts_of(item, self.fields, '"text"')) for item in items]
+        sentences = [Sentence(text) for item in items for text in texts_of(item, self.fields, '"text"')]
         windows = SentenceWindows(sentences, self.encoder)
         columns = windows.read(range(windows.num_rows))  # [n,S]
         ends = columns["input_mask"].sum(axis=1) - 1

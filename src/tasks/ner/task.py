@@ -15,7 +15,7 @@ from src.errors import UserError
 from src.files import write_json_lines
 from src.model_utils.config import Config
 from src.onnx_graph import Head
-from src.records.reader import SEQUENCE_COLUMNS, Records
+from src.records.reader import SEQUENCE_COLUMNS, Records, RecordSource
 from src.tasks.base import ExchangeHead
 from src.tasks.finetune_task import Evaluation, FinetuneTask, finetune_tokenizer, token_limits
 from src.tasks.ner.clue import SUBMISSION_NAME, benchmark_scores, write_submission
@@ -108,7 +108,7 @@ class NerTask(FinetuneTask):
                             f"{self.labels.source}; give that label file, or make the records anew")
         return records
 
-    def eval_records(self) -> Records | SentenceWindows:
+    def eval_records(self) -> RecordSource:
         """The records to evaluate on, for the benchmark the sentences of the JSON file."""
         if not self.is_benchmark:
             return super().eval_records()
@@ -127,7 +127,7 @@ class NerTask(FinetuneTask):
 
     # ------------------------------------------------------------ evaluation
 
-    def evaluate(self, network: nn.Cell, batches: EvaluationBatches) -> Evaluation:
+    def evaluate(self, network: Callable[..., Tensor], batches: EvaluationBatches) -> Evaluation:
         """Tag every record, score tokens and entities."""
         predicted = np.zeros((batches.records.num_rows, self.bert_config.seq_length), np.int32)
         gold = predicted[:0] if self.is_benchmark else np.zeros_like(predicted)  # the benchmark's is in its sentences
@@ -139,20 +139,20 @@ class NerTask(FinetuneTask):
             ends[rows] = mask.sum(axis=1)[:count] - 1
             if label_ids:
                 gold[rows, :length] = label_ids[0][:count]
-        if self.is_benchmark:
+        if isinstance(batches.records, SentenceWindows):
             batches.complete(predicted, ends)
             return self._score_sentences(batches.records, _of_tokens(predicted, ends))
         batches.complete(predicted, gold, ends)
         return self._score_records(batches.records, _of_tokens(gold, ends), _of_tokens(predicted, ends))
 
-    def _score_records(self, records: Records, gold: list[np.ndarray], predicted: list[np.ndarray]) -> Evaluation:
+    def _score_records(self, records: RecordSource, gold: list[np.ndarray], predicted: list[np.ndarray]) -> Evaluation:
         decode = self.labels.decode
         counts = entity_counts(map(decode, gold), map(decode, predicted), self.labels.types)
         tokens = token_scores(np.concatenate(gold), np.concatenate(predicted))
         return Evaluation(tokens.results() | entity_results(counts), tokens.lines(self.method) + entity_lines(counts),
                           lambda path: write_json_lines(path, self._items(records, gold, predicted)))
 
-    def _items(self, records: Records, gold: list[np.ndarray], predicted: list[np.ndarray]) -> Iterator[dict]:
+    def _items(self, records: RecordSource, gold: list[np.ndarray], predicted: list[np.ndarray]) -> Iterator[dict]:
         """What was found in each record, and what is there; positions count its tokens without [CLS]."""
         for row, (found, there) in enumerate(zip(predicted, gold, strict=True)):
             ids = records.read(np.array([row]), ["input_ids"])["input_ids"][0, 1:] if self._vocab else None
@@ -161,7 +161,7 @@ class NerTask(FinetuneTask):
 
     def _item(self, span: Span, ids: np.ndarray | None) -> dict:
         item = {"type": span.type, "start": span.start, "end": span.end}
-        if ids is None:
+        if ids is None or self._vocab is None:
             return item
         tokens = self._vocab.convert_ids_to_tokens(ids[span.start:span.end])
         return item | {"text": " ".join(tokens).replace(" ##", "")}

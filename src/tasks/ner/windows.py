@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from src.records.reader import SEQUENCE_COLUMNS
 from src.tasks.ner.labels import LabelScheme, Span
 from src.tasks.ner.text import NUM_SPECIAL, NerEncoder, Sentence, Tokens
 
@@ -50,7 +51,7 @@ class SentenceWindows:
         self.sentences = list(sentences)
         self.files = [source]
         self.seq_length = encoder.seq_length
-        self.columns = dict.fromkeys(("input_ids", "input_mask", "segment_ids"), ("int32", self.seq_length))
+        self.columns: dict[str, tuple[str, int]] = dict.fromkeys(SEQUENCE_COLUMNS, ("int32", self.seq_length))
         self._encoder = encoder
         self._tokens = [encoder.tokenizer(sentence.text) for sentence in self.sentences]
         room = self.seq_length - NUM_SPECIAL

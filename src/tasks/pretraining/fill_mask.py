@@ -1,12 +1,12 @@
 """Fill in [MASK] with a pre-trained network: the quickest look at what it has learnt."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
-from src.bert_for_pre_training import BertPreTraining
 from src.errors import UserError
 from src.tokenization import FullTokenizer
 
@@ -29,7 +29,8 @@ class MaskFiller(nn.Cell):
             graph is compiled once.
     """
 
-    def __init__(self, network: BertPreTraining, tokenizer: FullTokenizer, seq_length: int = 128):
+    def __init__(self, network: Callable[..., Tensor | tuple[Tensor, ...]], tokenizer: FullTokenizer,
+                 seq_length: int = 128):
         super().__init__(auto_prefix=False)
         self.network = network
         self.tokenizer = tokenizer

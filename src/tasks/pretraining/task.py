@@ -69,7 +69,9 @@ class PretrainTask(Task):
 
     def evaluation_network(self) -> BertPretrainEval:
         """The network that `evaluate` takes, with parameters of the same names."""
-        return BertPretrainEval(self.bert_config)
+        network = BertPretrainEval(self.bert_config)
+        network.set_train(False)
+        return network
 
     def inference_network(self) -> nn.Cell:
         """The encoder with both heads."""
@@ -121,17 +123,16 @@ class PretrainTask(Task):
                 "finetune.yaml": {"load_pretrain_checkpoint_path": checkpoint, **words, "bert_net_cfg": sizes}}
 
 
-def evaluate(network: BertPretrainEval, batches: EvaluationBatches) -> PretrainScore:
+def evaluate(network: Callable[..., tuple[Tensor, ...]], batches: EvaluationBatches) -> PretrainScore:
     """Score the network on every record, with a progress bar when standard error is a terminal.
 
     Ranks compute a share each, and all of them count all results in the order of a single process: to the last digit,
     their scores are the same.
     """
-    network.set_train(False)
     score = PretrainScore()
     for columns, rows in tqdm(batches, desc="evaluating", unit="batch", disable=not sys.stderr.isatty()):
         ids, mask, segments, pair_labels, positions, word_labels, word_weights = columns
-        outputs = network(*map(Tensor, (ids, mask, segments, pair_labels, positions, word_labels)))
+        outputs = network(*(Tensor(values) for values in (ids, mask, segments, pair_labels, positions, word_labels)))
         results = [*(output.asnumpy() for output in outputs), word_labels, word_weights, pair_labels]
         for of_rank in gather([result[:len(rows)] for result in results], batches.rank_size):
             score.update(*of_rank)

@@ -139,16 +139,16 @@ def _distinct(features: SquadFeatures, pairs: Sequence[_Pairs], first_row: int, 
     """The best candidates of a question's windows together, each text once."""
     if not pairs:
         return
-    starts, ends, start_logits, end_logits = (np.concatenate(arrays) for arrays in zip(*pairs, strict=True))
+    merged = _Pairs(*map(np.concatenate, zip(*pairs, strict=True)))
     rows = np.repeat(np.arange(first_row, first_row + len(pairs)), [len(window.starts) for window in pairs])
     text = features.texts[features.examples[features.example_of[first_row]].context]
     seen = set()
-    for i in np.argsort(-(start_logits + end_logits), kind="stable"):
-        start, end = features.characters(rows[i], starts[i], ends[i])
+    for i in np.argsort(-(merged.start_logits + merged.end_logits), kind="stable"):
+        start, end = features.characters(int(rows[i]), int(merged.starts[i]), int(merged.ends[i]))
         if text[start:end] in seen:
             continue
         seen.add(text[start:end])
-        yield Candidate(text[start:end], start, end, float(start_logits[i]), float(end_logits[i]))
+        yield Candidate(text[start:end], start, end, float(merged.start_logits[i]), float(merged.end_logits[i]))
         if len(seen) == count:
             return
 
@@ -312,8 +312,8 @@ def score_cmrc(examples: Iterable[Example], predictions: Mapping[str, str]) -> d
     exact, f1 = [], []
     for example in examples:
         predicted = predictions.get(example.qas_id)
-        answers = [answer.text for answer in example.answers] if predicted is not None else []
-        exact.append(max((float(bare(predicted) == bare(answer)) for answer in answers), default=0.0))
-        f1.append(max((cmrc_f1(predicted, answer) for answer in answers), default=0.0))
+        pairs = [(predicted, answer.text) for answer in example.answers] if predicted is not None else []
+        exact.append(max((float(bare(one) == bare(other)) for one, other in pairs), default=0.0))
+        f1.append(max((cmrc_f1(*pair) for pair in pairs), default=0.0))
     scores = {"exact_match": 100.0 * sum(exact) / len(exact), "f1": 100.0 * sum(f1) / len(f1)}
     return scores | {"average": (scores["exact_match"] + scores["f1"]) / 2}

@@ -48,7 +48,7 @@ class SquadPredictor:
             for outputs, rows in self.model.compute(columns, self.batch_size):
                 for kind, scores in enumerate(outputs):
                     logits[kind, rows, :scores.shape[1]] = scores
-        answers = extract_answers(features, *logits, self.answer_options)
+        answers = extract_answers(features, logits[0], logits[1], self.answer_options)
         return [dict(item) | _describe(answer) for item, answer in zip(items, answers, strict=True)]
 
 
@@ -67,6 +67,7 @@ def _to_squad(items: Sequence[Mapping]) -> SquadFile:
 def _describe(answer: QuestionAnswers) -> dict:
     chosen = next((candidate for candidate in answer.candidates if candidate.text == answer.text), None)
     score = round(chosen.probability, 6) if chosen else 0.0
-    if not answer.text:
+    if not answer.text or answer.best is None:
         return {"answer": "", "score": score, "start": None, "end": None}
-    return {"answer": answer.text, "score": score, "start": chosen.start, "end": chosen.end}
+    # Of few candidates "no answer" may have crowded out the best one, which is still the answer below the threshold.
+    return {"answer": answer.text, "score": score, "start": answer.best.start, "end": answer.best.end}

@@ -17,7 +17,7 @@ from src.files import atomic_write
 from src.finetune_eval_model import BertSquadModel, WithPrefix
 from src.model_utils.config import Config
 from src.onnx_graph import Head
-from src.records.reader import SEQUENCE_COLUMNS, Records
+from src.records.reader import SEQUENCE_COLUMNS, RecordSource
 from src.tasks.base import ExchangeHead
 from src.tasks.finetune_task import Evaluation, FinetuneTask, finetune_tokenizer, token_limits
 from src.tasks.prediction import InferenceModel, Predictor
@@ -119,7 +119,7 @@ class SquadTask(FinetuneTask):
         features.select(self.train_columns if is_training else self.eval_columns)
         return features
 
-    def train_records(self) -> Records | SquadFeatures:
+    def train_records(self) -> RecordSource:
         """The records to train on, made from a JSON file or read from record files."""
         if is_json(self.config.train_data_file_path):
             features = self._features("train_data_file_path", is_training=True)
@@ -127,7 +127,7 @@ class SquadTask(FinetuneTask):
             return features
         return super().train_records()
 
-    def eval_records(self) -> Records | SquadFeatures:
+    def eval_records(self) -> RecordSource:
         """The records to evaluate on; those of record files must be what the JSON file gives."""
         path = self.config.eval_data_file_path
         if not path or is_json(path):
@@ -146,7 +146,7 @@ class SquadTask(FinetuneTask):
 
     # ------------------------------------------------------------ evaluation
 
-    def evaluate(self, network: nn.Cell, batches: EvaluationBatches) -> Evaluation:
+    def evaluate(self, network: Callable[..., tuple[Tensor, ...]], batches: EvaluationBatches) -> Evaluation:
         """Answer every question and score the answers."""
         features = self.features
         logits = np.full((2, features.num_rows, features.seq_length), _MINIMUM, np.float32)
@@ -157,11 +157,11 @@ class SquadTask(FinetuneTask):
             if len(wrong):
                 raise self._differs(f"{batches.records.where(int(rows[wrong[0]]))} is not what "
                                     f"{features.where(int(rows[wrong[0]]))} gives")
-            scores = network(*map(Tensor, (input_ids, *others)))
+            scores = network(*(Tensor(values) for values in (input_ids, *others)))
             for kind in (0, 1):
                 logits[kind, rows, :length] = scores[kind].asnumpy()[:count]
         batches.complete(*logits)
-        return self._score(extract_answers(features, *logits, self.answer_options))
+        return self._score(extract_answers(features, logits[0], logits[1], self.answer_options))
 
     def _score(self, answers: list[QuestionAnswers]) -> Evaluation:
         examples = self.features.examples

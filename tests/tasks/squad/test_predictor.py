@@ -13,7 +13,9 @@ import predict
 import run_squad
 from src.errors import UserError
 from src.inference.predictor import create_predictor
+from src.tasks.prediction import InferenceModel
 from src.tasks.registry import load_task_config
+from src.tasks.squad.answers import AnswerOptions
 
 SHORT = "The ship is blue."
 LONG = "The cat has the dog. " * 40 + "The Car is  Brown." + " The ship has the tree." * 10
@@ -60,6 +62,21 @@ def test_questions_from_a_file_in_its_order(model, tmp_path):
 def test_item_without_a_context_is_named(predictor):
     with pytest.raises(UserError, match=r"found \{'question': 'Which'\}, expected an object with .question. and"):
         predictor.predict([{"question": "Which"}])
+
+
+def test_the_only_candidate_may_be_no_answer_and_the_answer_be_another(predictor, monkeypatch):
+    """One candidate, "no answer", whose score exceeds that of the best answer by less than the threshold."""
+    options = AnswerOptions(n_best_size=1, version_2_with_negative=True, null_score_diff_threshold=1e6)
+    monkeypatch.setattr(predictor, "answer_options", options)
+    monkeypatch.setattr(predictor, "model", InferenceModel(_prefer_cls))
+    (found,) = predictor.predict([{"question": "Which ship?", "context": SHORT}])
+    assert found["answer"] == SHORT[found["start"]:found["end"]] != ""
+    assert found["score"] == 0.0
+
+
+def _prefer_cls(ids, mask, segments):
+    logits = Tensor(np.eye(1, ids.shape[1], dtype=np.float32).repeat(len(ids), axis=0))
+    return logits, logits
 
 
 def test_exported_network_gives_the_same_logits_for_any_batch(model, predictor, tmp_path):
