@@ -14,10 +14,10 @@ import numpy as np
 
 from src.errors import UserError
 from src.model_utils.communication import gather
+from src.records.columns import pretrain_columns
 from src.records.length_grouping import choose_lengths, fitting_length
 from src.records.reader import SEQUENCE_COLUMNS, RecordSource, open_records
 from src.records.sample_order import SampleOrder, Step, rank_share
-from src.records.writer import pretrain_columns
 
 __all__ = ["PRETRAIN_TYPES", "BatchStream", "Bucketing", "EvaluationBatch", "EvaluationBatches", "Limit",
            "create_dataset", "open_records", "pretrain_limits", "user_errors_of"]

@@ -11,7 +11,7 @@ from src.files import make_output_dir  # noqa: E402
 from src.generate_mindrecord.ner_records import NerOptions, write_files  # noqa: E402
 from src.generate_mindrecord.options import RecordOptions  # noqa: E402
 from src.model_utils.switch import SWITCH  # noqa: E402
-from src.records.writer import DATASET_FORMATS  # noqa: E402
+from src.records.columns import DATASET_FORMATS  # noqa: E402
 from src.tasks.ner.corpora import read_msra  # noqa: E402
 
 

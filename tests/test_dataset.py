@@ -7,8 +7,9 @@ from paths import REPOSITORY
 
 from src import dataset as data
 from src.errors import UserError
+from src.records.columns import pretrain_columns
 from src.records.sample_order import SampleOrder
-from src.records.writer import RecordWriter, pretrain_columns
+from src.records.writer import RecordWriter
 
 S, P, V = 32, 4, 90
 COLUMNS = pretrain_columns(S, P)

@@ -12,7 +12,8 @@ from paths import REPOSITORY
 
 import run_pretrain
 from src.checkpoint_files import find_newest
-from src.records.writer import RecordWriter, pretrain_columns, write_schema_json
+from src.records.columns import pretrain_columns
+from src.records.writer import RecordWriter, write_schema_json
 from src.training.metrics_file import read_metrics
 from src.weights import read_weights
 

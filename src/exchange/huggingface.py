@@ -21,16 +21,15 @@ from src.exchange.model import (
     check_exportable,
     complete,
     give_weights,
-    read_json,
     read_sizes,
     take_weights,
     unused_parameters,
 )
 from src.exchange.names import ENCODER, head_modules, heads, num_classes_in, parameter_names, tasks_with_head_in
-from src.files import open_to_others
+from src.files import open_to_others, read_json_object
 
 WEIGHTS, INDEX, PICKLE, CONFIG = "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "config.json"
-ORIGIN = "expected a directory that save_pretrained of transformers wrote"
+ORIGIN = "a directory that save_pretrained of transformers wrote"
 EPSILON = 1e-12  # of the layer norms here
 
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2",
@@ -58,7 +57,7 @@ def read(directory: Path, task: str | None, report: Report) -> Model:
     Raises:
         UserError: something is missing, damaged, or cannot be expressed here.
     """
-    config = read_json(directory / CONFIG, ORIGIN)
+    config = read_json_object(directory / CONFIG, ORIGIN)
     base = _check_network(config, directory / CONFIG)
     sizes = _sizes(config, base, directory / CONFIG, report)
     values = _standard_names(_read_tensors(directory, report), base, directory)
@@ -177,7 +176,7 @@ def _lower_case(directory: Path, report: Report) -> bool | None:
     path = directory / "tokenizer_config.json"
     if not path.is_file():
         return None
-    tokenizer = read_json(path, ORIGIN)
+    tokenizer = read_json_object(path, ORIGIN)
     lower = tokenizer.get("do_lower_case")
     if tokenizer.get("strip_accents") not in (None, lower):
         report.note(f"strip_accents {tokenizer['strip_accents']} is not taken over: here accents go with do_lower_case")
@@ -192,7 +191,7 @@ def _read_tensors(directory: Path, report: Report) -> dict[str, np.ndarray]:
     if (directory / WEIGHTS).is_file():
         return read_safetensors(directory / WEIGHTS)
     if (directory / INDEX).is_file():
-        files = sorted(set(read_json(directory / INDEX, ORIGIN).get("weight_map", {}).values()))
+        files = sorted(set(read_json_object(directory / INDEX, ORIGIN).get("weight_map", {}).values()))
         return {name: value for file in files for name, value in read_safetensors(directory / file).items()}
     if (directory / PICKLE).is_file():
         return _read_pickle(directory / PICKLE, report)

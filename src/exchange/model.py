@@ -1,6 +1,5 @@
 """What an exchange passes on: a network with its weights under our names, and the report of what became of it all."""
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, MutableMapping
@@ -23,23 +22,6 @@ UNUSED = "this network does not use them"
 DEFAULTS = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1, "max_position_embeddings": 512,
             "type_vocab_size": 2, "initializer_range": 0.02}  # where an older configuration is silent
 _LAYER_NUMBER = re.compile(r"layers?[._](\d+)")
-
-
-def read_json(path: Path, origin: str) -> dict:
-    """The object in a JSON file; `origin` tells the user where such a file comes from.
-
-    Raises:
-        UserError: the file cannot be read, or holds something else.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}; {origin}") from error
-    except ValueError as error:
-        raise UserError(f"{path} is no JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: expected a JSON object")
-    return content
 
 
 @dataclass

@@ -22,12 +22,12 @@ from src.exchange.model import (
     complete,
     give_weights,
     is_optimizer_state,
-    read_json,
     read_sizes,
     take_weights,
     unused_parameters,
 )
 from src.exchange.names import ENCODER, POSITION_TABLE, num_classes_in, parameter_names, tasks_with_head_in
+from src.files import read_json_object
 
 STEM, CONFIG = "bert_model.ckpt", "bert_config.json"
 
@@ -68,7 +68,7 @@ def read(prefix: Path, task: str | None, report: Report) -> Model:
     """
     values = _read_variables(prefix)
     config_file = prefix.with_name(CONFIG)
-    config = read_json(config_file, "the configuration of Google's BERT lies beside its checkpoint")
+    config = read_json_object(config_file, "the configuration of Google's BERT, which lies beside its checkpoint")
     sizes = _sizes(config, config_file, has_positions="bert/embeddings/position_embeddings" in values)
     report.add(f"keys of {CONFIG} without a counterpart", sorted(set(config) - _KNOWN_KEYS))
     task = task or _task(values)

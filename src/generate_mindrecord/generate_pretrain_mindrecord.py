@@ -32,8 +32,9 @@ from src.generate_mindrecord.pretrain_instances import (  # noqa: E402
     Instances,
 )
 from src.model_utils.switch import SWITCH  # noqa: E402
+from src.records.columns import DATASET_FORMATS, pretrain_columns  # noqa: E402
 from src.records.reader import RECORD_FILE_NAMES  # noqa: E402
-from src.records.writer import DATASET_FORMATS, RecordWriter, pretrain_columns, write_schema_json  # noqa: E402
+from src.records.writer import RecordWriter, write_schema_json  # noqa: E402
 from src.tokenization import Vocabulary  # noqa: E402
 from src.worker_processes import Worker  # noqa: E402
 

@@ -12,7 +12,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository, 
 from src.errors import UserError, run_script  # noqa: E402
 from src.files import make_output_dir  # noqa: E402
 from src.model_utils.switch import SWITCH  # noqa: E402
-from src.records.writer import DATASET_FORMATS, RecordWriter, write_schema_json  # noqa: E402
+from src.records.columns import DATASET_FORMATS  # noqa: E402
+from src.records.writer import RecordWriter, write_schema_json  # noqa: E402
 from src.tasks.squad.examples import read_squad  # noqa: E402
 from src.tasks.squad.features import FeatureOptions, SquadFeatures, report_lines  # noqa: E402
 from src.tokenization import FullTokenizer  # noqa: E402

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from src.errors import UserError
 from src.model_utils.switch import SWITCH
-from src.records.writer import DATASET_FORMATS
+from src.records.columns import DATASET_FORMATS
 
 SPLIT_OPTIONS = {"train": "do_train", "dev": "do_eval", "test": "do_predict"}
 

@@ -15,7 +15,7 @@ from mindspore import Tensor
 
 from src.dataset import EvaluationBatches
 from src.errors import UserError
-from src.files import make_output_dir
+from src.files import make_output_dir, read_json_object
 from src.inference.exported import check_classes
 from src.model_utils.config import Config
 from src.tasks.finetune_task import FinetuneTask
@@ -41,8 +41,8 @@ def read_about(model_path: str) -> dict:
         UserError: there is none, or it is of another kind.
     """
     path = Path(model_path).with_suffix(".json")
-    about = _read_json(path, "the description that export.py writes beside the model; export the model anew, or leave "
-                             "--model_path out and give --config_path")
+    about = read_json_object(path, "the description that export.py writes beside the model; export the model anew, or "
+                                   "leave --model_path out and give --config_path")
     if not isinstance(about.get("config"), dict):
         raise UserError(f"{path}: found no configuration; expected the description of a MINDIR as export.py writes it; "
                         f"export the model anew")
@@ -164,8 +164,8 @@ def read_manifest(directory: str | Path) -> dict:
     Raises:
         UserError: there is none.
     """
-    return _read_json(Path(directory) / MANIFEST, "the manifest that preprocess.py writes; run preprocess.py first, or "
-                                                  "give its --result_path as --preprocess_path")
+    return read_json_object(Path(directory) / MANIFEST, "the manifest that preprocess.py writes; run preprocess.py "
+                                                        "first, or give its --result_path as --preprocess_path")
 
 
 class StoredNetwork:
@@ -228,14 +228,3 @@ def stored_evaluation(task: FinetuneTask, manifest: Mapping, inputs: str | Path,
                         f"{records.num_rows}; run preprocess.py and the C++ program again")
     batches = EvaluationBatches(records, manifest["batch_size"], limits=task.limits)
     return StoredNetwork(task, manifest, inputs, results), batches
-
-
-def _read_json(path: Path, what: str) -> dict:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is not JSON"
-        raise UserError(f"cannot read {path}: {reason}; expected {what}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: found no JSON object; expected {what}")
-    return content

@@ -25,7 +25,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from src.errors import UserError
-from src.records.tfrecord import Columns
+from src.records.columns import Columns
 
 _VERSION = "3.0"
 _INTEGERS = {"int32": 4, "int64": 8}

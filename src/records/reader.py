@@ -3,18 +3,15 @@
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from src.errors import UserError
-from src.records.mindrecord import MindRecordFile
-from src.records.tfrecord import TFRecordFile
-from src.records.writer import DATASET_FORMATS, check_dataset_format
+from src.records.columns import DATASET_FORMATS, Columns, check_dataset_format
 
-RecordFile = MindRecordFile | TFRecordFile
 ColumnTypes = Mapping[str, str]  # name -> "int32" or "float32"
 
 SEQUENCE_COLUMNS = ("input_ids", "input_mask", "segment_ids")
@@ -54,6 +51,24 @@ class RecordSource(Protocol):
 
     def where(self, row: int) -> str:
         """Name a record to the user."""
+        ...
+
+
+class RecordFile(Protocol):
+    """One record file of either format."""
+
+    path: Path
+
+    def __len__(self) -> int:
+        """Number of records."""
+        ...
+
+    def columns(self) -> dict[str, tuple[str, int]]:
+        """The columns of the first record."""
+        ...
+
+    def read(self, rows: np.ndarray, columns: Columns) -> dict[str, np.ndarray]:
+        """These columns of the records of these numbers."""
         ...
 
 
@@ -105,6 +120,17 @@ class Records:
         return f"{self.files[file]}: record {row - first}"
 
 
+def _opener(dataset_format: str) -> Callable[[Path], RecordFile]:
+    """What opens a file of a format. Imported here: prediction on texts reads none, and training one of them."""
+    if dataset_format == "mindrecord":
+        from src.records.mindrecord import MindRecordFile
+
+        return MindRecordFile
+    from src.records.tfrecord import TFRecordFile
+
+    return TFRecordFile
+
+
 def open_records(path: str | Path, dataset_format: str, columns: ColumnTypes, *, option: str = "data_dir",
                  seq_length: int | None = None, num_samples: int | None = None,
                  schema_path: str | Path | None = None) -> Records:
@@ -127,7 +153,7 @@ def open_records(path: str | Path, dataset_format: str, columns: ColumnTypes, *,
         UserError: nothing to read there, another format, a damaged file, or columns that do not fit.
     """
     check_dataset_format(dataset_format)
-    open_file = MindRecordFile if dataset_format == "mindrecord" else TFRecordFile
+    open_file = _opener(dataset_format)
     if not str(path):
         raise UserError(f"{option} is not set; give the directory of the {dataset_format} files")
     readers = [open_file(file) for file in _find_files(Path(path), dataset_format, option)]

@@ -17,8 +17,7 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 
 from src.errors import UserError
-
-Columns = Mapping[str, tuple[str, int]]  # name -> ("int32" or "float32", values in a record)
+from src.records.columns import Columns
 
 _LENGTH_HEADER = 12  # bytes: uint64 length, uint32 masked crc of it
 _DATA_FOOTER = 4  # bytes: uint32 masked crc of the data
@@ -276,7 +275,18 @@ class TFRecordFile:
         return values
 
     def _entries(self, rows: np.ndarray) -> Iterator["_Entries"]:
-        """Walk over the maps of all the records together: their first entries, their second entries, and so on."""
+        """Walk over the maps of all the records together: their first entries, their second entries, and so on.
+
+        On the wire a record is nested fields of a tag byte, a length and content. The names are those of the arrays
+        below, which hold a number for each record:
+
+            0A n  Features                                       (tags, at, sizes; ends: behind it)
+            └ 0A n  entry of the map                              (tags, entry, size; at: behind it)
+              ├ 0A n  key, the column's name                       (key_tags, key_starts, key_sizes)
+              └ 12 n  Feature                                      (value_tags, feature, feature_sizes)
+                └ 0A | 12 | 1A n  list of bytes, floats, integers  (kinds, values, value_sizes)
+                  └ 0A n  packed numbers                           (list_tags, starts, sizes)
+        """
         numbers = np.arange(len(rows))
         tags, at, sizes = self._field(self._starts[rows])
         ends = at + sizes

@@ -15,12 +15,12 @@ import numpy as np
 
 from src.errors import UserError
 from src.files import atomic_files, atomic_write, open_to_others
-from src.records.tfrecord import Columns, encode_tfrecords
+from src.records.columns import Columns, check_dataset_format
+from src.records.tfrecord import encode_tfrecords
 
 if TYPE_CHECKING:
     from mindspore.mindrecord import FileWriter
 
-DATASET_FORMATS = ("mindrecord", "tfrecord")
 # What the generators of fine-tuning records write; readers know a format by such a name.
 EXTENSIONS = {"mindrecord": "mindrecord", "tfrecord": "tf_record"}
 SCHEMA_NAME = "dataset.json"  # for TFRecord
@@ -30,26 +30,6 @@ SCHEMA_NAME = "dataset.json"  # for TFRecord
 _MINDRECORD_PAGE_SIZE = 1 << 20
 _SHORTCUT_VERSIONS = "2.10."  # of MindSpore, see `_Shortcut`
 _ROWS_AT_ONCE = 2048  # converted and written; bounds memory and stays in the processor's cache
-
-
-def pretrain_columns(max_seq_length: int, max_predictions_per_seq: int) -> dict[str, tuple[str, int]]:
-    """The columns of a pre-training record, in the order in which the network takes them."""
-    S, P = max_seq_length, max_predictions_per_seq
-    return {
-        "input_ids": ("int32", S),
-        "input_mask": ("int32", S),
-        "segment_ids": ("int32", S),
-        "next_sentence_labels": ("int32", 1),
-        "masked_lm_positions": ("int32", P),
-        "masked_lm_ids": ("int32", P),
-        "masked_lm_weights": ("float32", P),
-    }
-
-
-def check_dataset_format(dataset_format: str) -> None:
-    """Raise `UserError` unless the format is one that this project knows."""
-    if dataset_format not in DATASET_FORMATS:
-        raise UserError(f"dataset_format: {dataset_format!r} is unknown, expected {' or '.join(DATASET_FORMATS)}")
 
 
 # ---------------------------------------------------------------- writing

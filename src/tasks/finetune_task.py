@@ -16,8 +16,6 @@ from src.tasks.base import Task
 from src.tokenization import FullTokenizer
 from src.weights import LoadReport, load_weights
 
-_PARTS_OF_HEADS = ("bert.lstm.", "loss.")  # a network without them would work, and give other results
-
 
 class Evaluation(NamedTuple):
     """Outcome of evaluating a network on every record."""
@@ -33,6 +31,10 @@ class FinetuneTask(Task):
     weights_option = "load_finetune_checkpoint_path"
     eval_data_options: ClassVar[tuple[str, ...]] = ("eval_data_file_path",)  # evaluation needs one of them
     always_writes_predictions: bool = False  # an evaluation alone too, into the working directory
+    # What names in checkpoints of optional parts of the network begin with: without them it would work, and give other
+    # results. And what the user has to do then.
+    optional_parts: ClassVar[tuple[str, ...]] = ()
+    optional_parts_advice: ClassVar[str] = ""
     best_metric: str  # key of `Evaluation.results`; the higher, the better
     train_columns: Mapping[str, str]  # {name: type} in the order in which the training network takes them
     eval_columns: Mapping[str, str]
@@ -76,10 +78,10 @@ class FinetuneTask(Task):
             raise UserError(f"{option}: {report.path} has no fitting weights for {len(without_weights)} parameters of "
                             f"the network, such as {without_weights[0]}{detail}; give a checkpoint of this task, and "
                             f"the network's sizes, classes or label file that it was trained with")
-        not_taken = [given for given in report.unexpected if given.startswith(_PARTS_OF_HEADS)]
+        not_taken = [given for given in report.unexpected if given.startswith(self.optional_parts)]
         if not_taken:
             raise UserError(f"{option}: {report.path} was trained with {not_taken[0]}, which this network does not "
-                            f"have; set use_crf and with_lstm as in its training")
+                            f"have; {self.optional_parts_advice}")
         return report
 
     @classmethod

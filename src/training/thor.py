@@ -95,7 +95,8 @@ def observe(network: nn.Cell, block_size: int) -> list[Dense]:
     """Let every dense layer of `network` give its statistics; return these layers."""
     cells = list(network.cells_and_names())
     for name, cell in cells:
-        # The compiler takes the layers of the encoder for one by this mark, and exchanges only listed parameters.
+        # lazy_inline compiles cells with equal cell_init_args once, and exchanges only listed parameters. Each layer
+        # has statistics of its own, so its name makes it differ.
         if hasattr(cell, "cell_init_args"):
             cell.cell_init_args = f"{cell.cell_init_args} {name}"
         if hasattr(cell, "uses_kernel"):  # a fused operator would pass by the dense layers in it

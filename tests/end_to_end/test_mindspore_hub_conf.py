@@ -14,7 +14,8 @@ import mindspore_hub_conf
 from mindspore_hub_conf import create_network
 from src.bert_model import BertConfig, BertModel
 from src.errors import UserError
-from src.records.writer import RecordWriter, pretrain_columns
+from src.records.columns import pretrain_columns
+from src.records.writer import RecordWriter
 
 TINY = {"seq_length": 12, "vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
         "intermediate_size": 24, "max_position_embeddings": 16}

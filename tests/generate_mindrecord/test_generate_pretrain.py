@@ -24,9 +24,9 @@ from src.generate_mindrecord.pretrain_instances import (
     draw_pairs,
     truncate,
 )
+from src.records.columns import pretrain_columns
 from src.records.mindrecord import MindRecordFile
 from src.records.tfrecord import TFRecordFile
-from src.records.writer import pretrain_columns
 from src.tokenization import SPECIAL_TOKENS, Vocabulary
 
 SCRIPT = REPOSITORY / "src" / "generate_mindrecord" / "generate_pretrain_mindrecord.py"

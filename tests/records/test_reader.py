@@ -6,8 +6,9 @@ import pytest
 
 from src.dataset import PRETRAIN_TYPES
 from src.errors import UserError
+from src.records.columns import pretrain_columns
 from src.records.reader import open_records
-from src.records.writer import RecordWriter, pretrain_columns, write_schema_json
+from src.records.writer import RecordWriter, write_schema_json
 
 S, P = 16, 4
 COLUMNS = pretrain_columns(S, P)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from src.errors import UserError
+from src.records.columns import pretrain_columns
 from src.records.tfrecord import TFRecordFile, crc32c, encode_tfrecords, mask_crc
-from src.records.writer import RecordWriter, pretrain_columns
+from src.records.writer import RecordWriter
 
 COLUMNS = {"ids": ("int32", 5), "weights": ("float32", 3), "label": ("int32", 1)}
 FLOATS = np.array([1.5, -2.0], "<f4").tobytes()

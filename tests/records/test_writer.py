@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from src.errors import UserError
+from src.records.columns import DATASET_FORMATS, pretrain_columns
 from src.records.mindrecord import MindRecordFile
 from src.records.tfrecord import TFRecordFile
-from src.records.writer import DATASET_FORMATS, RecordWriter, pretrain_columns, write_schema_json
+from src.records.writer import RecordWriter, write_schema_json
 
 COLUMNS = pretrain_columns(8, 2)
 READERS = {"mindrecord": MindRecordFile, "tfrecord": TFRecordFile}

@@ -11,9 +11,10 @@ import pytest
 from toy_pretraining import REPOSITORY
 
 from src.errors import UserError
+from src.records.columns import pretrain_columns
 from src.records.mindrecord import MindRecordFile
 from src.records.tfrecord import TFRecordFile, crc32c, encode_tfrecords, mask_crc
-from src.records.writer import RecordWriter, pretrain_columns
+from src.records.writer import RecordWriter
 from src.tools import parallel_tfrecord_to_mindrecord as tool
 from src.tools.parallel_tfrecord_to_mindrecord import convert, main
 

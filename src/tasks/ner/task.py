@@ -19,7 +19,6 @@ from src.records.reader import SEQUENCE_COLUMNS, Records, RecordSource
 from src.tasks.base import ExchangeHead
 from src.tasks.finetune_task import Evaluation, FinetuneTask, finetune_tokenizer, token_limits
 from src.tasks.ner.clue import SUBMISSION_NAME, benchmark_scores, write_submission
-from src.tasks.ner.corpora import read_cluener
 from src.tasks.ner.labels import CRF_STATES, LABEL_FILE, OUTSIDE, LabelScheme, Span
 from src.tasks.ner.onnx_head import ner_head
 from src.tasks.ner.predictor import NerPredictor
@@ -41,6 +40,8 @@ class NerTask(FinetuneTask):
     config_file = "task_ner_config.yaml"
     exchange_head = ExchangeHead((("output", "CH", "bert.dense_1", "classifier", ""),), "ForTokenClassification",
                                  has_classes=True, uses_pooler=False)
+    optional_parts = ("bert.lstm.", "loss.")
+    optional_parts_advice = "set use_crf and with_lstm as in its training"
     train_columns = dict.fromkeys((*SEQUENCE_COLUMNS, "label_ids"), "int32")
 
     def __init__(self, config: Config, bert_config: BertConfig) -> None:
@@ -116,6 +117,8 @@ class NerTask(FinetuneTask):
         if path.is_dir() or path.suffix != ".json":
             raise UserError(f"eval_data_file_path: clue_benchmark evaluates the sentences of a CLUENER file such as "
                             f"dev.json, and {path} is none; give that file, or choose another assessment_method")
+        from src.tasks.ner.corpora import read_cluener  # the benchmark alone reads raw sentences
+
         encoder = self._encoder()
         sentences = list(read_cluener(path))
         if not sentences:
