@@ -82,7 +82,6 @@ class Job(ABC):
     shuffle: bool
     length_grouping: str = "none"
     limits: Mapping[str, Limit]  # bounds of the values in the records
-    sink_steps: int = 0  # see `train`
     config_name: str = ""  # of the file beside the checkpoints that keeps the configuration
 
     def __init__(self, config: Config, bert_config: BertConfig) -> None:
@@ -170,11 +169,18 @@ def run_training(job: Job, device: DeviceInfo, callbacks: Sequence[mindspore.tra
                 LossPlot(metrics_path, config.plot_file or output_dir / "loss.png",
                          evaluation.score if evaluation else "")]
     try:
-        train(step_cell, stream, plan, [*own, *callbacks], job.sink_steps, device.rank_size)
+        train(step_cell, stream, plan, [*own, *callbacks], sink_steps_of(job, device), device.rank_size)
     except KeyboardInterrupt as interrupt:
         raise KeyboardInterrupt(f"{str(interrupt) or 'interrupted'}; with --resume true the same command goes on from "
                                 f"the newest checkpoint in {output_dir}") from None
     return evaluation.finish() if evaluation else {}
+
+
+def sink_steps_of(job: Job, device: DeviceInfo) -> int:
+    """Steps that the device takes from its queue by itself; 0 on CPU, and where the batches are of several lengths."""
+    config = job.config
+    has_one_length = not config.bucket_list and job.length_grouping == "none"
+    return config.data_sink_steps if config.enable_data_sink and device.target != "CPU" and has_one_length else 0
 
 
 def build_training_step(job: Job, device: DeviceInfo, total_steps: int) -> TrainStep:

@@ -13,13 +13,13 @@ import run_classifier
 import run_pretrain
 from src.errors import UserError
 from src.model_utils.config import load_config
-from src.model_utils.device_adapter import set_up_device
+from src.model_utils.device_adapter import DeviceInfo, set_up_device
 from src.tasks.classifier.task import ClassifierTask
 from src.tasks.finetuning import Finetuning
 from src.tasks.pretraining.training import Pretraining
 from src.training.callbacks import Callback, Place, StepReport
 from src.training.metrics_file import read_metrics
-from src.training.run import Job, run_training
+from src.training.run import Job, run_training, sink_steps_of
 
 
 def pretraining(records: Path, output: Path, **options: object) -> Job:
@@ -78,6 +78,16 @@ def test_a_user_stops_a_fine_tuning(classifier_data, tmp_path):
     trained = [line["step"] for line in read_metrics(tmp_path / "out" / "metrics.jsonl") if "learning_rate" in line]
     assert trained == list(range(1, 8))
     assert list((tmp_path / "out").glob("classifier-*_7.ckpt")) and "accuracy" in results
+
+
+@pytest.mark.parametrize(("target", "options", "sink_steps"), [
+    ("CPU", {}, 0), ("Ascend", {}, 10), ("GPU", {"enable_data_sink": "false"}, 0),
+    ("Ascend", {"bucket_list": "8,16"}, 0), ("Ascend", {"length_grouping": "trim"}, 0)])
+def test_devices_with_a_queue_take_batches_of_one_length_from_it(classifier_data, tmp_path, target, options,
+                                                                 sink_steps):
+    chosen = {"length_grouping": "none", "data_sink_steps": 10} | options
+    job = finetuning(classifier_data, tmp_path, **chosen)
+    assert sink_steps_of(job, DeviceInfo(target, 0, rank=0, rank_size=1)) == sink_steps
 
 
 def test_callbacks_are_told_in_the_order_of_their_places(toy_records, tmp_path):

@@ -37,7 +37,6 @@ class Pretraining(Job):
         self.batch_size = self.task.batch_size
         self.shuffle = config.do_shuffle
         self.limits = self.task.limits
-        self.sink_steps = config.data_sink_steps if config.enable_data_sink and device.target != "CPU" else 0
 
     def records(self) -> Records:
         """Those of data_dir."""
