@@ -1,7 +1,5 @@
 """The library of CPU operators, built once for all tests here."""
 
-import os
-
 import pytest
 
 from src.cpu_kernels import library as finder
@@ -9,24 +7,26 @@ from src.cpu_kernels.build import build
 from src.errors import UserError
 
 
-@pytest.fixture(scope="package", autouse=True)
-def library(tmp_path_factory):
-    """In a folder of its own, and gone when the last test here is done: no other test may compute with it by chance."""
-    before = os.environ.get("CPU_KERNELS_DIR")
-    os.environ["CPU_KERNELS_DIR"] = str(tmp_path_factory.mktemp("cpu_kernels"))
-    finder.library.cache_clear()  # it may have been asked for before there was one
-    try:
-        path = build()
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    """Where the library is built, once."""
+    return tmp_path_factory.mktemp("cpu_kernels")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def library(folder):
+    """There for the tests of a file, and gone behind them: no other test may compute with it by chance."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CPU_KERNELS_DIR", str(folder))
+        finder.library.cache_clear()  # it may have been asked for before there was one
+        try:
+            path = build()
+        except UserError as error:
+            pytest.skip(f"the CPU operators cannot be built: {error}")
         if finder.library() is None:
             pytest.skip("the CPU operators do not fit this MindSpore")
         yield path
-    except UserError as error:
-        pytest.skip(f"the CPU operators cannot be built: {error}")
-    finally:
-        os.environ.pop("CPU_KERNELS_DIR")
-        if before is not None:
-            os.environ["CPU_KERNELS_DIR"] = before
-        finder.library.cache_clear()
+    finder.library.cache_clear()
 
 
 @pytest.fixture(autouse=True)
