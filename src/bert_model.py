@@ -268,7 +268,6 @@ class BertSelfAttention(nn.Cell):
             return self.fused(x, additive_mask, number)
         return self.output(self.attention(x.astype(self.compute_type), additive_mask, relative, number), x, number)
 
-
     def fused(self, x: Tensor, additive_mask: Tensor, number: Tensor) -> Tensor:
         """Do the same with one operator; additive_mask is [B,1,1,S]."""
         query, key, value = self.attention.query_layer, self.attention.key_layer, self.attention.value_layer

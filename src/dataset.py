@@ -15,7 +15,7 @@ import numpy as np
 from src.errors import UserError
 from src.model_utils.communication import gather
 from src.records.columns import pretrain_columns
-from src.records.length_grouping import choose_lengths, fitting_length
+from src.records.length_grouping import choose_lengths, fitting_length, lengths_in_use
 from src.records.reader import SEQUENCE_COLUMNS, RecordSource, open_records
 from src.records.sample_order import SampleOrder, Step, rank_share
 
@@ -289,7 +289,7 @@ def used_lengths(records: RecordSource) -> np.ndarray:
     lengths = []
     for rows in np.array_split(np.arange(records.num_rows), -(-records.num_rows // 4096)):
         mask = records.read(rows, ["input_mask"])["input_mask"]
-        lengths.append(mask.shape[1] - (mask[:, ::-1] != 0).argmax(axis=1))
+        lengths.append(lengths_in_use(mask))
     return np.concatenate(lengths)
 
 

@@ -21,6 +21,7 @@ EMBEDDINGS = "embeddings"  # name of the value
 
 _FLOAT = 1  # the number of ONNX for the type
 
+
 def write_onnx(path: Path, config: BertConfig, weights: Mapping[str, np.ndarray], head: Head, about: Mapping) -> None:
     """Build the network, check it and write it.
 

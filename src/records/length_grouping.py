@@ -14,6 +14,11 @@ STEP = 8  # lengths are multiples of this: vector units like them, and fewer can
 GRAPH_COST = 20
 
 
+def lengths_in_use(mask: np.ndarray) -> np.ndarray:
+    """Number of tokens up to the last one in use in each row of a mask [n,S]: int64 [n]."""
+    return mask.shape[1] - (mask[:, ::-1] != 0).argmax(axis=1)
+
+
 def choose_lengths(lengths: np.ndarray, full_length: int, num_batches: int) -> list[int]:
     """The lengths, ascending, that make a run over batches or records of these lengths shortest.
 

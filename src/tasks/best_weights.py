@@ -1,9 +1,7 @@
 """Evaluation while fine-tuning: the best weights are kept, and a run that no longer improves ends early."""
 
-import sys
 from pathlib import Path
 
-from mindspore import Tensor
 from tqdm import tqdm
 
 from src.initialization import undrawn_weights
@@ -27,15 +25,14 @@ class BestWeights(TrainingEvaluation):
     """
 
     def __init__(self, task: FinetuneTask, run: Run, every: int) -> None:
-        super().__init__(every, run.plan.start_step)
+        with undrawn_weights():
+            network = task.inference_network().set_train(False)
+        super().__init__(run, network, every)
         self.task = task
         self.score = task.best_metric
-        self.run = run
         self.best_path = run.output_dir / f"{task.name}_best.ckpt"
         self.predictions_path = Path(task.config.predictions_file or run.output_dir / task.predictions_name)
         self.batches = task.evaluation_batches(run.device.rank, run.device.rank_size)
-        with undrawn_weights():
-            self.network = task.inference_network().set_train(False)
         self.patience = task.config.early_stopping_patience
         self.best: dict | None = None  # step, results and lines of the best evaluation
         self.last: dict | None = None  # of the last evaluation of this run
@@ -57,13 +54,9 @@ class BestWeights(TrainingEvaluation):
 
     def act(self, report: StepReport) -> None:
         """Evaluate after the reported step."""
-        weights = {parameter.name: parameter for parameter in self.run.step_cell.network.get_parameters()}
-        for parameter in self.network.get_parameters():
-            parameter.set_data(Tensor(weights[parameter.name].asnumpy()))
+        self.take_weights()
         evaluation = self.task.evaluate(self.network, self.batches)
-        tqdm.write("\n".join(evaluation.lines))  # clears a progress bar first
-        sys.stdout.flush()
-        self.run.metrics.write(report.step, **evaluation.results)
+        self.show(report, evaluation.lines, evaluation.results)
         self.last = {"step": report.step, "results": evaluation.results}
         if self.best is None or self._quality(evaluation.results) > self._quality(self.best["results"]):
             self.without_gain = 0

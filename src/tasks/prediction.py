@@ -7,6 +7,7 @@ import numpy as np
 from mindspore import Tensor
 
 from src.errors import UserError
+from src.records.length_grouping import lengths_in_use
 
 SHORTEST = 16  # tokens; twice, four times … as many are the other lengths that graphs are compiled for
 
@@ -68,8 +69,7 @@ def batches_by_length(columns: Mapping[str, np.ndarray], batch_size: int, fixed_
         batch_size: rows of every batch.
         fixed_length: the one length that the model takes; None for any.
     """
-    mask = columns["input_mask"]
-    lengths = mask.shape[1] - (mask[:, ::-1] != 0).argmax(axis=1)  # [n]
+    lengths = lengths_in_use(columns["input_mask"])  # [n]
     order = np.argsort(lengths, kind="stable")
     for first in range(0, len(order), batch_size):
         numbers = order[first:first + batch_size]

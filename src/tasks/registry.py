@@ -17,8 +17,6 @@ TASKS = {
     "run_squad": "src.tasks.squad.task:SquadTask",
     "run_pretrain": "src.tasks.pretraining.task:PretrainTask",
 }
-
-
 PRETRAINING = "run_pretrain"
 
 

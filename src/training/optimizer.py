@@ -106,7 +106,20 @@ class Optimizer(nn.Cell):
         return {name: value for name, value in self.parameters_dict().items() if name not in weights}
 
 
-class AdamWeightDecay(Optimizer):
+class AdamOptimizer(Optimizer):
+    """What Adam and LAMB share: two moments, and on CPU an operator `kernel` for all weights, if it `uses_kernel`."""
+
+    first_moments: ParameterTuple
+    second_moments: ParameterTuple
+
+    def update_all(self, learning_rate: Tensor, factor: Tensor | None, gradients: tuple[Tensor, ...]) -> Tensor:
+        """Apply one update by the operator; return the number of updates made, int32 []."""
+        done = self.kernel(learning_rate, factor, self.global_step, self.parameters, self.first_moments,
+                           self.second_moments, gradients)
+        return ops.assign_add(self.global_step, ops.depend(self.one, done))
+
+
+class AdamWeightDecay(AdamOptimizer):
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019).
 
     As in BERT, the moments are not corrected for their start at zero unless `bias_correction` is set; with it this is
@@ -134,9 +147,7 @@ class AdamWeightDecay(Optimizer):
         """Apply one update; return the number of updates made, int32 []."""
         learning_rate = self.learning_rate(self.global_step)
         if self.uses_kernel:
-            done = self.kernel(learning_rate, factor, self.global_step, self.parameters, self.first_moments,
-                               self.second_moments, gradients)
-            return ops.assign_add(self.global_step, ops.depend(self.one, done))
+            return self.update_all(learning_rate, factor, gradients)
         update = self.global_step.astype(ms.float32) + 1.0
         beta1_power, beta2_power, eps = ops.zeros_like(update), ops.zeros_like(update), self.eps
         if self.bias_correction:
@@ -161,7 +172,7 @@ class AdamWeightDecay(Optimizer):
         return True
 
 
-class Lamb(Optimizer):
+class Lamb(AdamOptimizer):
     """LAMB: Adam whose step for each weight matrix is scaled by the norm of the matrix (You et al. 2020).
 
     With the bias-corrected Adam direction r and u = r + weight_decay w, w = w - lr |w| / |u| u; the ratio is 1 where
@@ -184,9 +195,7 @@ class Lamb(Optimizer):
         """Apply one update; return the number of updates made, int32 []."""
         learning_rate = self.learning_rate(self.global_step)
         if self.uses_kernel:
-            done = self.kernel(learning_rate, factor, self.global_step, self.parameters, self.first_moments,
-                               self.second_moments, gradients)
-            return ops.assign_add(self.global_step, ops.depend(self.one, done))
+            return self.update_all(learning_rate, factor, gradients)
         update = self.global_step.astype(ms.float32) + 1.0
         m_correction = 1.0 / (1.0 - ops.pow(self.beta1, update))
         v_correction = 1.0 / (1.0 - ops.pow(self.beta2, update))

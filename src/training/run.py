@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 
 import mindspore.train
 import yaml
-from mindspore import nn
+from mindspore import Tensor, nn
+from tqdm import tqdm
 
 from src.bert_for_pre_training import initialize_parameters
 from src.bert_model import BertConfig
@@ -29,6 +30,7 @@ from src.training.callbacks import (
     Place,
     ProgressBar,
     RunPlan,
+    StepReport,
     StopOnDivergence,
 )
 from src.training.loop import train
@@ -60,6 +62,24 @@ class TrainingEvaluation(Periodic):
 
     place = Place.EVALUATE
     score: str  # what the plot shows
+
+    def __init__(self, run: Run, network: nn.Cell, every: int) -> None:
+        """The network evaluates the weights of the run, whose parameters have the same names."""
+        super().__init__(every, run.plan.start_step)
+        self.run = run
+        self.network = network
+
+    def take_weights(self) -> None:
+        """Give the network the weights of the moment."""
+        weights = {parameter.name: parameter for parameter in self.run.step_cell.network.get_parameters()}
+        for parameter in self.network.get_parameters():
+            parameter.set_data(Tensor(weights[parameter.name].asnumpy()))
+
+    def show(self, report: StepReport, lines: Sequence[str], results: Mapping[str, float]) -> None:
+        """Print the scores behind the reported step, and add them to the metrics file."""
+        tqdm.write("\n".join(lines))  # clears a progress bar first
+        sys.stdout.flush()
+        self.run.metrics.write(report.step, **results)
 
     def finish(self) -> dict[str, float]:
         """Say at the end what came out; return the scores of the run."""

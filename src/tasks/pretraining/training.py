@@ -1,11 +1,9 @@
 """Pre-training as a training: from records to checkpoints, with evaluations in between."""
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from mindspore import Tensor, nn
-from tqdm import tqdm
+from mindspore import nn
 
 from src.checkpoint_files import Checkpoint
 from src.errors import UserError
@@ -96,18 +94,13 @@ class PretrainEvaluation(TrainingEvaluation):
     score = "masked_lm_accuracy"
 
     def __init__(self, task: PretrainTask, run: Run) -> None:
-        super().__init__(task.config.save_checkpoint_steps, run.plan.start_step)
-        self.weights = {parameter.name: parameter for parameter in run.step_cell.network.get_parameters()}
-        self.metrics = run.metrics
         with undrawn_weights():
-            self.network = task.evaluation_network()
+            network = task.evaluation_network()
+        super().__init__(run, network, task.config.save_checkpoint_steps)
         self.batches = task.evaluation_batches(run.device.rank, run.device.rank_size)
 
     def act(self, report: StepReport) -> None:
         """Evaluate after the reported step."""
-        for parameter in self.network.get_parameters():
-            parameter.set_data(Tensor(self.weights[parameter.name].asnumpy()))
+        self.take_weights()
         score = evaluate(self.network, self.batches)
-        tqdm.write("\n".join(score.lines()))  # clears a progress bar first
-        sys.stdout.flush()
-        self.metrics.write(report.step, **score.results())
+        self.show(report, score.lines(), score.results())
