@@ -1,6 +1,7 @@
 """The training loop: MindSpore's `Model.train`, with the numbers, signals and callbacks of a run."""
 
 import math
+import os
 import signal
 import threading
 from collections.abc import Sequence
@@ -99,6 +100,7 @@ class _Signals:
 
     def __init__(self) -> None:
         self.asked_for = False
+        self._process = os.getpid()
         in_main_thread = threading.current_thread() is threading.main_thread()
         self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)
                         if in_main_thread and signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL)}
@@ -116,7 +118,10 @@ class _Signals:
         for number in self._before:
             signal.signal(number, self._note)
 
-    def _note(self, *_: object) -> None:
+    def _note(self, number: int, *_: object) -> None:
+        if os.getpid() != self._process:  # forked by a callback, as SummaryCollector does, which ends it by a signal
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
         if self.asked_for:
             raise KeyboardInterrupt
         self.asked_for = True

@@ -1,7 +1,10 @@
 """The training loop with a step cell of one multiplication."""
 
+import multiprocessing
 import os
 import signal
+import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -125,6 +128,33 @@ def test_second_interrupt_acts_at_once(records_dir: Path) -> None:
         train(Step(), stream, plan, [Signal(signal.SIGINT, signal.SIGTERM), witness])
     assert [event[0] for event in witness.events[1:-1]] == [1]
     assert witness.events[-1] == "close"
+
+
+def say_and_sleep(connection: Connection) -> None:
+    connection.send("at work")
+    time.sleep(60)
+
+
+class Fork(Callback):
+    """Forks a process, as MindSpore's SummaryCollector does for its writers, and ends it as Python ends a pool."""
+
+    def on_step(self, report: StepReport) -> None:
+        fork = multiprocessing.get_context("fork")
+        ours, its = fork.Pipe()
+        process = fork.Process(target=say_and_sleep, args=(its,))
+        process.start()
+        assert ours.poll(20) and ours.recv() == "at work"
+        process.terminate()
+        process.join(20)
+        self.exit_code = process.exitcode
+        process.kill()
+
+
+def test_processes_of_callbacks_can_be_ended(records_dir: Path) -> None:
+    stream, plan = stream_and_plan(records_dir, start_step=5)
+    fork = Fork()
+    train(Step(), stream, plan, [fork])
+    assert fork.exit_code == -signal.SIGTERM
 
 
 @pytest.mark.parametrize("sink_steps", [0, 6])
