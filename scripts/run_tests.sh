@@ -13,5 +13,6 @@ prepare_environment requirements.txt requirements-tensorflow.txt requirements-de
 cd "$ROOT"
 export GLOG_v="${GLOG_v:-3}"
 VENV="$VENV" bash scripts/check_style.sh
-# Two files at a time: most of the time is spent compiling graphs, which takes one core.
-exec "$VENV/bin/python" -m pytest -n 2 --dist loadfile "${slow[@]}" "${options[@]}"
+# Two files at a time, on one thread each: most of the time is spent compiling graphs, which takes one core.
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+exec "$VENV/bin/python" -m pytest -n 2 --dist loadfile --max-worker-restart 1 "${slow[@]}" "${options[@]}"

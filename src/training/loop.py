@@ -100,16 +100,17 @@ class _Signals:
 
     def __init__(self) -> None:
         self.asked_for = False
-        self._process = os.getpid()
         in_main_thread = threading.current_thread() is threading.main_thread()
         self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)
                         if in_main_thread and signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL)}
 
     def __enter__(self) -> "_Signals":
         self.listen()
+        _LISTENING.append(self)
         return self
 
     def __exit__(self, *_: object) -> None:
+        _LISTENING.remove(self)
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -118,10 +119,24 @@ class _Signals:
         for number in self._before:
             signal.signal(number, self._note)
 
-    def _note(self, number: int, *_: object) -> None:
-        if os.getpid() != self._process:  # forked by a callback, as SummaryCollector does, which ends it by a signal
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
+    def _note(self, *_: object) -> None:
         if self.asked_for:
             raise KeyboardInterrupt
         self.asked_for = True
+
+
+_LISTENING: list[_Signals] = []
+
+
+def _give_signals_back() -> None:
+    """Let signals end a process that a callback forked, as MindSpore's SummaryCollector forks its writers.
+
+    No handler in Python could do it for sure: when SIGTERM comes just before the process begins to wait for a lock, the
+    signal is noted and the wait goes on.
+    """
+    if _LISTENING:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+os.register_at_fork(after_in_child=_give_signals_back)
