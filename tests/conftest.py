@@ -1,5 +1,6 @@
 """Fixtures that several test files use."""
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,13 @@ import mindspore as ms
 import pytest
 from modes import computing
 from toy_pretraining import toy_batch, write_records
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_search_of_what_stays() -> None:
+    """MindSpore looks for garbage before it compiles a graph; modules and compiled graphs of earlier files stay."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module", autouse=True)

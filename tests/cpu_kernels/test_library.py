@@ -99,12 +99,11 @@ def test_number_of_threads(library):
     assert done.stdout == "3\n"
 
 
-@pytest.mark.parametrize("threads", [1, 5])
-def test_operators_on(threads, library):
-    """The comparison with NumPy holds for any number of threads."""
+def test_operators_on_five_threads(library):
+    """The comparison with NumPy holds for more threads than there are cores, too; the suite runs on one thread."""
     done = subprocess.run([sys.executable, "-m", "pytest", "-q", "tests/cpu_kernels/test_operators.py", "-k",
                            "sizes2 or sizes3 or shared_table", "--durations=0"], cwd=ROOT, capture_output=True,
                           text=True, check=False, env={
                               name: value for name, value in os.environ.items() if name != "MS_CUSTOM_AOT_WHITE_LIST"
-                          } | {"OMP_NUM_THREADS": str(threads)})
+                          } | {"OMP_NUM_THREADS": "5"})
     assert done.returncode == 0, done.stdout

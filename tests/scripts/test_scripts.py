@@ -427,6 +427,7 @@ def installations(tmp_path: Path) -> list[list[str]]:
             for line in log.read_text().splitlines()]
 
 
+PYTEST = "runs -m pytest -n 2 --dist loadfile --max-worker-restart 1"
 DEVELOPMENT = ["requirements.txt", "requirements-tensorflow.txt", "requirements-dev.txt"]
 
 
@@ -436,19 +437,19 @@ def test_run_tests_installs_checks_and_tests(run_in_clone, clone, tmp_path, scri
     assert done.returncode == 0, done.stderr
     assert installations(tmp_path) == [DEVELOPMENT]
     lines = done.stdout.splitlines()
-    assert "runs -m ruff check --quiet ." in lines and lines[-1] == "runs -m pytest -n 2 --dist loadfile --max-worker-restart 1"
+    assert "runs -m ruff check --quiet ." in lines and lines[-1] == PYTEST
     assert "pip talks" not in done.stdout and (clone / ".venv/install.log").read_text() == "pip talks\n"
 
 
 def test_arguments_reach_pytest_and_the_quick_start(run_in_clone):
-    assert "runs -m pytest -n 2 --dist loadfile --max-worker-restart 1 -k a b\n" in run_in_clone("scripts/run_tests.sh", "-k", "a b").stdout
+    assert f"{PYTEST} -k a b\n" in run_in_clone("scripts/run_tests.sh", "-k", "a b").stdout
     assert "runs quick_start.py --seed 3" in run_in_clone("scripts/quick_start.sh", "--seed", "3").stdout
 
 
 def test_slow_tests_run_when_asked_for(run_in_clone):
     """`-m` and nothing takes back the choice of pyproject.toml; what else is given stands behind it, and counts."""
     done = run_in_clone("scripts/run_tests.sh", "-x", "--slow", "-k", "a b")
-    assert done.stdout.splitlines()[-1] == "runs -m pytest -n 2 --dist loadfile --max-worker-restart 1 -m  -x -k a b"
+    assert done.stdout.splitlines()[-1] == f"{PYTEST} -m  -x -k a b"
 
 
 def test_a_style_error_ends_the_tests(run_in_clone):
