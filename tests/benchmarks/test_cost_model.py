@@ -123,6 +123,7 @@ def test_the_documented_command():
     assert done.stdout.count("| Ascend 910 | MindSpore") == 4
 
 
+@pytest.mark.slow
 def test_a_measurement_of_the_small_network(monkeypatch, capsys):
     """The real training step is timed in a process of its own."""
     case = {"network": "small", "batch_size": 2, "seq_length": 32, "optimizer": "Momentum", "steps": 1}

@@ -46,8 +46,9 @@ def weights_of(step):
 
 
 NETWORKS = pytest.mark.parametrize("sizes", [
-    {}, {"use_relative_positions": True, "max_relative_position": 4}, {"hidden_act": "gelu_erf"},
-    {"use_relative_positions": True, "relative_position_kind": "sinusoidal"},
+    {}, {"use_relative_positions": True, "max_relative_position": 4},
+    pytest.param({"hidden_act": "gelu_erf"}, marks=pytest.mark.slow),
+    pytest.param({"use_relative_positions": True, "relative_position_kind": "sinusoidal"}, marks=pytest.mark.slow),
 ], ids=["bert", "nezha", "gelu_erf", "sinusoidal"])
 
 
@@ -71,7 +72,7 @@ def test_training_step_is_the_same(plain_losses, sizes):
     np.testing.assert_allclose(losses_of(training_step(**sizes)), plain_losses(**sizes), rtol=3e-6)
 
 
-@pytest.mark.parametrize("optimizer", ["Lamb", "Thor", "Momentum"])
+@pytest.mark.parametrize("optimizer", ["Lamb", pytest.param("Thor", marks=pytest.mark.slow), "Momentum"])
 def test_training_step_is_the_same_with(optimizer):
     with plain_operators():
         wanted = losses_of(training_step(optimizer))

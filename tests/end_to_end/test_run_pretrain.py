@@ -191,6 +191,7 @@ def test_data_sink_is_left_to_devices_that_have_it(prepared: Callable) -> None:
 
 # ---------------------------------------------------------------- short runs of other settings
 
+@pytest.mark.slow
 def test_both_formats_give_the_same_digits(toy_records: Path, tmp_path: Path) -> None:
     """NEZHA with Lamb; TFRecord with its schema file."""
     shared = {"bert_network": "nezha", "optimizer": "Lamb", "train_steps": 4, "log_steps": 3,
@@ -395,6 +396,7 @@ def test_resume_with_other_settings_says_so(prepared: Callable, uninterrupted: P
     assert note.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_killed_run_with_buckets_goes_on_with_the_same_digits(toy_records: Path, tmp_path: Path) -> None:
     """Here the same command goes on by itself: load_checkpoint_path is its own directory, empty at first."""
     options = {"data_dir": toy_records / "tfrecord", "dataset_format": "tfrecord", "bucket_list": "10,16",

@@ -348,6 +348,7 @@ def test_squad_folder_that_is_not_complete(run, tmp_path):
                            f"it there, or give the files as options\n")
 
 
+@pytest.mark.slow  # the README's commands start two as well
 def test_two_processes_really_train(place, toy_records):
     command = ["bash", str(SCRIPTS / "run_distributed_pretrain_cpu.sh"), "2", "1", str(toy_records / "mindrecord"),
                "--foreground", *tiny_options(train_steps=3)]
