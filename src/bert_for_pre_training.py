@@ -11,8 +11,9 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from src.bert_model import BertConfig, BertModel
+from src.device_forms import device_forms
 from src.initialization import truncated_normal
-from src.layers import Dense, LayerNorm, bias_add, cpu_cells, tensor_type, uses_cpu_kernels
+from src.layers import Dense, LayerNorm, cpu_cells, tensor_type, uses_cpu_kernels
 
 
 class GetMaskedLMOutput(nn.Cell):
@@ -26,7 +27,7 @@ class GetMaskedLMOutput(nn.Cell):
         self.layernorm = LayerNorm(config.hidden_size)
         self.output_bias = Parameter(Tensor(np.zeros(config.vocab_size, np.float32)), name="output_bias")
         self.matmul = ops.MatMul(transpose_b=True)
-        self.bias_add = bias_add()
+        self.bias_add = device_forms().bias_add()
         self.uses_kernel = uses_cpu_kernels(config.compute_type)
         if self.uses_kernel:
             self.kernel = cpu_cells().DenseProduct(config.compute_type)

@@ -15,10 +15,11 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, lazy_inline, nn, ops
 
+from src.device_forms import device_forms
 from src.dropout import Dropout
 from src.errors import UserError
 from src.initialization import random_weight
-from src.layers import Dense, LayerNorm, Softmax, cpu_cells, get_activation, on_cpu, tensor_type, uses_cpu_kernels
+from src.layers import Dense, LayerNorm, cpu_cells, get_activation, tensor_type, uses_cpu_kernels
 
 # Where the distance between two tokens is clipped: the published MindSpore checkpoints, and the paper.
 DEFAULT_MAX_RELATIVE_POSITION = {"learned": 16, "sinusoidal": 64}
@@ -189,7 +190,7 @@ class BertAttention(nn.Cell):
         self.query_layer = _square_dense(config)
         self.key_layer = _square_dense(config)
         self.value_layer = _square_dense(config)
-        self.softmax = Softmax()
+        self.softmax = device_forms().softmax()
         self.dropout = Dropout(dropout)
         self.scores_of = ops.BatchMatMul(transpose_b=True)
         self.weighted_sum = ops.BatchMatMul()
@@ -314,7 +315,7 @@ class BertTransformer(nn.Cell):
 
     def __init__(self, config: BertConfig, attention_dropout: float, hidden_dropout: float):
         super().__init__()
-        self.tiles_mask = on_cpu() and not fuses_attention(config)
+        self.tiles_mask = device_forms().tiles_mask and not fuses_attention(config)
         self.num_heads = config.num_attention_heads
         self.use_relative_positions = config.use_relative_positions
         self.max_relative_position = config.max_relative_position
@@ -329,7 +330,7 @@ class BertTransformer(nn.Cell):
         length = input_mask.shape[1]
         mask = input_mask.reshape((-1, 1, 1, length)).astype(ms.float32)
         additive_mask = (1.0 - mask) * MASKED_SCORE  # [B,1,1,T]
-        if self.tiles_mask:  # once for all blocks: a sum that broadcasts takes more memory, see `src.layers.spread`
+        if self.tiles_mask:  # once for all blocks: a sum that broadcasts takes more memory, see `src.cpu_forms.spread`
             additive_mask = ops.tile(additive_mask, (1, self.num_heads, length, 1))  # [B,N,F,T]
         relative = self.relative_positions(length) if self.use_relative_positions else None
         x = embeddings.reshape((-1, embeddings.shape[-1]))  # [B*S,H]: two axes are the fastest for every product

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from mindspore import Tensor, nn, ops
 
+from src.cpu_forms import Softmax
 from src.errors import UserError
-from src.layers import Dense, LayerNorm, Softmax, get_activation
+from src.layers import Dense, LayerNorm, get_activation
 
 pytestmark = pytest.mark.usefixtures("graph_mode")
 

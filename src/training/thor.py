@@ -13,9 +13,10 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
+from src.device_forms import device_forms
 from src.errors import UserError
 from src.layers import Dense
-from src.training.optimizer import NOT_DECAYED, Optimizer, WarmUpPolynomialDecay, scaled, squared_norm
+from src.training.optimizer import NOT_DECAYED, Optimizer, WarmUpPolynomialDecay, scaled
 
 SMALLEST = 1e-30  # keeps a quotient defined where a layer is still
 
@@ -102,7 +103,7 @@ def observe(network: nn.Cell, block_size: int) -> list[Dense]:
         if hasattr(cell, "uses_kernel"):  # a fused operator would pass by the dense layers in it
             cell.uses_kernel = False
         if hasattr(cell, "tiles_mask"):  # for attention that is not fused
-            cell.tiles_mask = ms.get_context("device_target") == "CPU"
+            cell.tiles_mask = device_forms().tiles_mask
     layers = [cell for _, cell in cells if isinstance(cell, Dense)]
     for layer in layers:
         layer.matmul = ObservedMatMul(layer, block_size)
@@ -255,7 +256,7 @@ class Thor(Optimizer):
         new_v = self.beta2 * v + (1.0 - self.beta2) * gradient * gradient
         adam = new_m / (1.0 - powers[0]) / (ops.sqrt(new_v / (1.0 - powers[1])) + self.eps)
         natural = self.precondition(new_m, p, q)
-        length = ops.sqrt(squared_norm(adam)) / ops.maximum(ops.sqrt(squared_norm(natural)), SMALLEST)
+        length = ops.sqrt(self.squared_norm(adam)) / ops.maximum(ops.sqrt(self.squared_norm(natural)), SMALLEST)
         ops.assign(m, new_m)
         ops.assign(v, new_v)
         if decay > 0.0:

@@ -8,6 +8,7 @@ from mindspore import Parameter, Tensor, nn
 from paths import FIXTURES
 
 from src.CRF import IMPOSSIBLE
+from src.device_forms import CPU, FUSED
 from src.errors import UserError
 from src.training.create_optimizer import create_optimizer
 from src.training.optimizer import (
@@ -17,7 +18,6 @@ from src.training.optimizer import (
     WarmUpPolynomialDecay,
     is_decayed,
     layer_rates,
-    squared_norm,
 )
 
 pytestmark = pytest.mark.usefixtures("graph_mode")
@@ -164,9 +164,10 @@ def test_created_from_a_configuration_group():
         create_optimizer("Adam", network, {"learning_rate": 0.1}, total_steps=1)
 
 
-def test_squared_norm_of_a_large_matrix():
+@pytest.mark.parametrize("forms", [CPU, FUSED], ids=["cpu", "fused"])
+def test_squared_norm_of_a_large_matrix(forms):
     x = np.random.default_rng(0).normal(size=(2000, 512)).astype(np.float32)
-    found = squared_norm(Tensor(x)).asnumpy()
+    found = forms.squared_norm(Tensor(x)).asnumpy()
     assert found == pytest.approx(np.sum(x.astype(np.float64) ** 2), rel=1e-5)
 
 

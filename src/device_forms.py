@@ -1,0 +1,88 @@
+"""The one place that chooses how an operation is computed on the device that a network is built for.
+
+On a CPU plain operators and products beat several fused kernels, some of which are inexact there; on Ascend and GPU the
+fused kernels win, and products of float32 are slow or, on the Ascend 910A, not there at all.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+import mindspore as ms
+from mindspore import Tensor, nn, ops
+
+from src import cpu_forms
+
+_TARGET: ContextVar[str] = ContextVar("target", default="")
+
+
+@dataclass(frozen=True)
+class DeviceForms:
+    """Operations that differ between devices; the cells are made by calling them.
+
+    Attributes:
+        bias_add: rows [R,C] and a bias [C] to their sum.
+        normalize: of an epsilon; rows [R,C], gamma [C] and beta [C], float32, to the normalised rows.
+        softmax: over the last axis.
+        gelu: the tanh form.
+        tanh: a function.
+        squared_norm: a function; float32 of any shape to float32 [].
+        tiles_mask: whether the mask of attention is repeated for every head and query, not broadcast.
+    """
+
+    bias_add: Callable[[], nn.Cell | ops.Primitive]
+    normalize: Callable[[float], nn.Cell]
+    softmax: Callable[[], nn.Cell | ops.Primitive]
+    gelu: Callable[[], nn.Cell | ops.Primitive]
+    tanh: Callable[[Tensor], Tensor]
+    squared_norm: Callable[[Tensor], Tensor]
+    tiles_mask: bool
+
+
+class FusedNormalize(nn.Cell):
+    """Layer normalisation of rows by one kernel."""
+
+    def __init__(self, epsilon: float) -> None:
+        super().__init__()
+        self.layer_norm = ops.LayerNorm(epsilon=epsilon)
+
+    def construct(self, rows: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+        """Return the rows [R,C] with zero mean and unit variance, times gamma [C], plus beta [C]."""
+        return self.layer_norm(rows, gamma, beta)[0]
+
+
+def sum_of_squares(x: Tensor) -> Tensor:
+    """Return the sum of the squares of x as float32 [], without a product of matrices."""
+    return ops.square(x.astype(ms.float32)).sum()
+
+
+CPU = DeviceForms(cpu_forms.BiasAdd, cpu_forms.Normalize, cpu_forms.Softmax, cpu_forms.Gelu, cpu_forms.tanh,
+                  cpu_forms.squared_norm, tiles_mask=True)
+FUSED = DeviceForms(ops.BiasAdd, FusedNormalize, lambda: ops.Softmax(axis=-1), ops.GeLU, ops.tanh, sum_of_squares,
+                    tiles_mask=False)
+
+
+def target() -> str:
+    """The device that networks are built for: CPU, Ascend or GPU."""
+    return _TARGET.get() or ms.get_context("device_target")
+
+
+@contextmanager
+def built_for(device_target: str) -> Iterator[None]:
+    """Build networks for another device than this process computes on, to export or to inspect them."""
+    token = _TARGET.set(device_target)
+    try:
+        yield
+    finally:
+        _TARGET.reset(token)
+
+
+def on_cpu() -> bool:
+    """Whether networks are built for a CPU."""
+    return target() == "CPU"
+
+
+def device_forms() -> DeviceForms:
+    """The forms for the device that networks are built for."""
+    return CPU if on_cpu() else FUSED
