@@ -8,11 +8,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
 
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
 from src import cpu_forms
+
+Operation = Callable[..., Any]  # a function, a primitive or a cell; returns a Tensor
 
 _TARGET: ContextVar[str] = ContextVar("target", default="")
 
@@ -31,12 +34,12 @@ class DeviceForms:
         tiles_mask: whether the mask of attention is repeated for every head and query, not broadcast.
     """
 
-    bias_add: Callable[[], nn.Cell | ops.Primitive]
-    normalize: Callable[[float], nn.Cell]
-    softmax: Callable[[], nn.Cell | ops.Primitive]
-    gelu: Callable[[], nn.Cell | ops.Primitive]
-    tanh: Callable[[Tensor], Tensor]
-    squared_norm: Callable[[Tensor], Tensor]
+    bias_add: Callable[[], Operation]
+    normalize: Callable[[float], Operation]
+    softmax: Callable[[], Operation]
+    gelu: Callable[[], Operation]
+    tanh: Operation
+    squared_norm: Operation
     tiles_mask: bool
 
 
@@ -45,7 +48,7 @@ class FusedNormalize(nn.Cell):
 
     def __init__(self, epsilon: float) -> None:
         super().__init__()
-        self.layer_norm = ops.LayerNorm(epsilon=epsilon)
+        self.layer_norm: Operation = ops.LayerNorm(epsilon=epsilon)
 
     def construct(self, rows: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
         """Return the rows [R,C] with zero mean and unit variance, times gamma [C], plus beta [C]."""
