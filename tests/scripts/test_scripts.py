@@ -428,7 +428,7 @@ def installations(tmp_path: Path) -> list[list[str]]:
             for line in log.read_text().splitlines()]
 
 
-PYTEST = "runs -m pytest -n 2 --dist loadfile --max-worker-restart 1"
+PYTEST = "runs -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 1"
 DEVELOPMENT = ["requirements.txt", "requirements-tensorflow.txt", "requirements-dev.txt"]
 
 
