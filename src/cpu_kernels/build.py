@@ -4,40 +4,21 @@ It needs a C++17 compiler: $CXX, or g++, or clang++. The result is for this proc
 are built afterwards use it.
 """
 
-import hashlib
 import os
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 # To run as a file as well: python src/cpu_kernels/build.py
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from src.cpu_kernels.library import FLAGS, FOLDER, library_path  # noqa: E402
 from src.errors import UserError, run_script  # noqa: E402
 
-FOLDER = Path(__file__).resolve().parent
-# Numbers may be NaN or infinite, and sums are reordered only where the source says so: the flags must not touch that.
-FLAGS = ("-std=c++17", "-O3", "-march=native", "-mprefer-vector-width=512", "-fopenmp-simd", "-fno-math-errno",
-         "-fno-trapping-math", "-fPIC", "-shared", "-pthread", "-Wall", "-Wextra")
 MINUTES = 10
-
-
-def library_path() -> Path:
-    """Where the library belongs that fits the sources, this MindSpore and this processor.
-
-    Its folder is $CPU_KERNELS_DIR, or one beside the sources.
-    """
-    key = hashlib.sha256()
-    for source in sorted([*FOLDER.glob("*.cc"), *FOLDER.glob("*.h")]):
-        key.update(source.name.encode() + source.read_bytes())
-    for part in (*FLAGS, _mindspore_version(), _processor()):
-        key.update(part.encode())
-    folder = Path(os.environ.get("CPU_KERNELS_DIR") or FOLDER / "build")
-    return folder / f"libcpu_kernels-{key.hexdigest()[:16]}.so"
 
 
 def build() -> Path:
@@ -79,22 +60,6 @@ def _run(command: list[str]) -> None:
         first = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[:300])
         raise UserError(f"{command[0]} cannot build the CPU operators: {first}; needed is a compiler of C++17, another "
                         f"one can be named in CXX")
-
-
-def _mindspore_version() -> str:
-    try:
-        return version("mindspore")
-    except PackageNotFoundError:
-        return ""
-
-
-def _processor() -> str:
-    """Model and instructions of the processor, on which -march=native depends."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return ""
-    return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
 
 
 def _main() -> None:

@@ -1,16 +1,50 @@
 """Find the library of CPU operators, and say whether it can be used in this process."""
 
 import ctypes
+import hashlib
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from src.cpu_kernels.build import library_path
-
 BUILD_COMMAND = "python -m src.cpu_kernels.build"
+FOLDER = Path(__file__).resolve().parent
+# Numbers may be NaN or infinite, and sums are reordered only where the source says so: the flags must not touch that.
+FLAGS = ("-std=c++17", "-O3", "-march=native", "-mprefer-vector-width=512", "-fopenmp-simd", "-fno-math-errno",
+         "-fno-trapping-math", "-fPIC", "-shared", "-pthread", "-Wall", "-Wextra")
+
+
+def library_path() -> Path:
+    """Where the library belongs that fits the sources, this MindSpore and this processor.
+
+    Its folder is $CPU_KERNELS_DIR, or one beside the sources.
+    """
+    key = hashlib.sha256()
+    for source in sorted([*FOLDER.glob("*.cc"), *FOLDER.glob("*.h")]):
+        key.update(source.name.encode() + source.read_bytes())
+    for part in (*FLAGS, _mindspore_version(), _processor()):
+        key.update(part.encode())
+    folder = Path(os.environ.get("CPU_KERNELS_DIR") or FOLDER / "build")
+    return folder / f"libcpu_kernels-{key.hexdigest()[:16]}.so"
+
+
+def _mindspore_version() -> str:
+    try:
+        return version("mindspore")
+    except PackageNotFoundError:
+        return ""
+
+
+def _processor() -> str:
+    """Model and instructions of the processor, on which -march=native depends."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
 
 
 @cache

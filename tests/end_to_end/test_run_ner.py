@@ -2,11 +2,14 @@
 
 import json
 import random
+import subprocess
+import sys
 
 import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor, nn
+from paths import REPOSITORY
 from toy_ner import SEQ_LENGTH, VOCAB, ner_options, toy_sentence, write_toy_data
 
 import export
@@ -70,6 +73,24 @@ def test_both_formats_and_the_benchmark_agree(data, trained, tmp_path, capsys):
     right = sum(found["label"] == true["label"] for found, true in
                 zip(read_lines(submission), read_lines(data / "dev.json"), strict=True))
     assert right > COUNT // 2
+
+
+COUNT_MODULES = """
+import sys
+import predict
+predict.main(sys.argv[1:])
+files = [module.__file__ for name, module in sys.modules.items() if name.startswith("src.")]
+files = [file for file in files if not file.endswith("__init__.py")]
+print(len(files), sum(len(open(file).readlines()) for file in files), any("/training/" in file for file in files))
+"""
+
+
+def test_prediction_loads_what_it_needs_and_no_training(trained):
+    done = subprocess.run([sys.executable, "-c", COUNT_MODULES, "--config_path", str(trained[0] / "ner_config.yaml"),
+                           "--load_finetune_checkpoint_path", str(trained[0]), "--text", "a"],
+                          cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=120)
+    modules, lines, trains = done.stdout.splitlines()[-1].split()
+    assert int(modules) <= 40 and int(lines) <= 6700 and trains == "False"
 
 
 def test_new_sentences_of_any_length(data, trained, tmp_path):

@@ -19,7 +19,6 @@ from src.model_utils.config import Config
 from src.onnx_graph import Head
 from src.records.reader import RecordSource
 from src.tasks.base import ExchangeHead
-from src.tasks.classifier.onnx_head import classifier_head
 from src.tasks.classifier.predictor import ClassifierPredictor, describe
 from src.tasks.finetune_task import Evaluation, FinetuneTask, finetune_tokenizer, token_limits
 from src.tasks.labelled_text import label_lines, read_labels
@@ -85,6 +84,8 @@ class ClassifierTask(FinetuneTask):
 
     def head(self) -> Head:
         """Logits of the pooled first token."""
+        from src.tasks.classifier.onnx_head import classifier_head  # only an export needs it
+
         return classifier_head(self.num_class)
 
     def predictor(self, open_model: Callable[[], InferenceModel]) -> Predictor:

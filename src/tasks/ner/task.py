@@ -20,7 +20,6 @@ from src.tasks.base import ExchangeHead
 from src.tasks.finetune_task import Evaluation, FinetuneTask, finetune_tokenizer, token_limits
 from src.tasks.ner.clue import SUBMISSION_NAME, benchmark_scores, write_submission
 from src.tasks.ner.labels import CRF_STATES, LABEL_FILE, OUTSIDE, LabelScheme, Span
-from src.tasks.ner.onnx_head import ner_head
 from src.tasks.ner.predictor import NerPredictor
 from src.tasks.ner.scores import entity_counts, entity_lines, entity_results, token_scores
 from src.tasks.ner.text import NerEncoder, SentenceTokenizer
@@ -84,6 +83,8 @@ class NerTask(FinetuneTask):
 
     def head(self) -> Head:
         """Tags of the tokens."""
+        from src.tasks.ner.onnx_head import ner_head  # only an export needs it
+
         return ner_head(self.num_class, self.config.use_crf, self.config.with_lstm)
 
     def predictor(self, open_model: Callable[[], InferenceModel]) -> Predictor:

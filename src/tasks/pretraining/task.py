@@ -18,7 +18,6 @@ from src.onnx_graph import Head
 from src.records.reader import Records
 from src.tasks.base import ExchangeHead, Task
 from src.tasks.prediction import InferenceModel, Predictor
-from src.tasks.pretraining.onnx_head import pretraining_head
 from src.tasks.pretraining.predictor import MaskPredictor
 from src.tokenization import MASK, FullTokenizer
 from src.weights import LoadReport, load_weights
@@ -105,6 +104,8 @@ class PretrainTask(Task):
 
     def head(self) -> Head:
         """Scores of masked words and of the second segment."""
+        from src.tasks.pretraining.onnx_head import pretraining_head  # only an export needs it
+
         return pretraining_head(self.bert_config)
 
     def predictor(self, open_model: Callable[[], InferenceModel]) -> Predictor:

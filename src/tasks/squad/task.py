@@ -32,7 +32,6 @@ from src.tasks.squad.answers import (
 )
 from src.tasks.squad.examples import read_squad
 from src.tasks.squad.features import FeatureOptions, SquadFeatures, report_lines
-from src.tasks.squad.onnx_head import squad_head
 from src.tasks.squad.predictor import SquadPredictor
 from src.tokenization import FullTokenizer
 
@@ -82,6 +81,8 @@ class SquadTask(FinetuneTask):
 
     def head(self) -> Head:
         """Scores of every token as start and as end of the answer."""
+        from src.tasks.squad.onnx_head import squad_head  # only an export needs it
+
         return squad_head()
 
     def predictor(self, open_model: Callable[[], InferenceModel]) -> Predictor:
