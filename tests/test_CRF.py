@@ -93,19 +93,19 @@ def test_there_are_reference_numbers():
 
 
 def test_padding_changes_nothing():
-    transitions, emissions, labels, mask = made_up(4, batch=3, length=5, seed=1)
+    transitions, emissions, labels, mask = made_up(4, batch=3, length=10, seed=1)
     network, decode = Gradients(crf_with(transitions)), Decode(crf_with(transitions))
     loss, gradient, _ = network(*map(Tensor, (emissions, labels, mask)))
-    longer = [np.concatenate([values, np.full_like(values[:, :3], fill)], axis=1)
+    longer = [np.concatenate([values, np.full_like(values[:, :7], fill)], axis=1)
               for values, fill in ((emissions, 9.0), (labels, 3), (mask, 0))]
-    longer[0][:, :5][mask == 0] = -50.0
+    longer[0][:, :10][mask == 0] = -50.0
     padded_loss, padded_gradient, _ = network(*map(Tensor, longer))
     assert float(padded_loss.asnumpy()) == pytest.approx(float(loss.asnumpy()), rel=1e-6)
-    np.testing.assert_allclose(padded_gradient.asnumpy()[:, :5], gradient.asnumpy(), atol=1e-6)
-    assert not padded_gradient.asnumpy()[:, 5:].any()
+    np.testing.assert_allclose(padded_gradient.asnumpy()[:, :10], gradient.asnumpy(), atol=1e-6)
+    assert not padded_gradient.asnumpy()[:, 10:].any()
     best = decode(Tensor(emissions), Tensor(mask)).asnumpy()
     padded_best = decode(Tensor(longer[0]), Tensor(longer[2])).asnumpy()
-    assert padded_best.tolist() == np.pad(best, ((0, 0), (0, 3))).tolist()
+    assert padded_best.tolist() == np.pad(best, ((0, 0), (0, 7))).tolist()
 
 
 def test_nothing_overflows_in_long_sequences_with_large_scores():
