@@ -4,6 +4,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
+from src.device_forms import device_forms
+
 PIECES = 1 << 16
 PIECE_LENGTH = 32
 LAYER_TWIST = 0x1E3779B1  # any large odd number
@@ -23,6 +25,10 @@ class Dropout(nn.Cell):
         self.rate = Tensor([p], ms.float32)
         self.no_rate = Tensor([0.0], ms.float32)
         self.no_key = Tensor(np.zeros((1, 3), np.int32))
+        drop = device_forms().drop
+        self.uses_kernel = drop is not None
+        if drop is not None:
+            self.drop = drop(p)
         self.slice = ops.StridedSlice()
         self.bitwise_and = ops.BitwiseAnd()
         self.gather = ops.Gather()
@@ -46,14 +52,16 @@ class Dropout(nn.Cell):
         """Return x with elements dropped, of the same shape; `number` is that of the layer, int32 [1,1]."""
         if not self.training or self.p == 0.0:
             return x
+        if self.uses_kernel:
+            key, _ = self.key_and_rate(number)
+            return self.drop(x, key)
         if not self.connected:
             raise RuntimeError("Dropout has no masks: train through TrainStep, or make DropoutMasks(network, seed)")
         # Differentiating the choice of the mask as well would add 3 s to the 17 s that BERT-base took to compile.
-        mask = ops.stop_gradient(self.mask(x.shape, number))
-        return x * (mask if x.dtype == ms.float32 else mask.astype(x.dtype))
+        return x * ops.stop_gradient(self.mask(x.shape, x.dtype, number))
 
-    def mask(self, shape: tuple[int, ...], number: Tensor | None = None) -> Tensor:
-        """Return random zeros and 1/(1-p) in float32."""
+    def mask(self, shape: tuple[int, ...], dtype: ms.Type, number: Tensor | None = None) -> Tensor:
+        """Return random zeros and 1/(1-p)."""
         size = 1
         for length in shape:
             size *= length
@@ -67,7 +75,8 @@ class Dropout(nn.Cell):
             order = self.part(self.reshape(starts + order, (1, -1)), count)
         # With a limit for each: broadcasting one takes 20 times as long on CPU.
         limit = self.part(self.limit, count) if rounds == 1 else ops.full_like(order, PIECES - 1)
-        mask = self.gather(self.pieces, self.bitwise_and(order, limit), 0)  # [1,count,PIECE_LENGTH]
+        pieces = self.pieces.astype(dtype)  # the mask itself is several times as large
+        mask = self.gather(pieces, self.bitwise_and(order, limit), 0)  # [1,count,PIECE_LENGTH]
         if size % PIECE_LENGTH:
             mask = self.part(self.reshape(mask, (1, -1)), size)
         return self.reshape(mask, shape)
@@ -99,8 +108,9 @@ class DropoutMasks(nn.Cell):
     So a resumed run drops what the interrupted one would have dropped; the state of MindSpore's own `ops.Dropout` is
     hidden in its kernel. A mask is put together from 65,536 pieces of 32 random numbers (`draw_pieces`), which are
     drawn once: cell and call choose a start and an odd stride, and the walk over the pieces does not repeat for two
-    million elements. On CPU, forward and backward, that takes a third of the time of `ops.Dropout`; it needs no
-    random kernel, so that it is the same on every device. What is saved of it, `keys`, is the same for all ranks.
+    million elements. On CPU, forward and backward, that takes a third of the time of `ops.Dropout`. Where kernels draw
+    masks from a key that they are given, on Ascend, they take the cell's start and stride for it. What is saved, `keys`,
+    is the same for all ranks and devices.
     """
 
     def __init__(self, network: nn.Cell, seed: int, rank: int = 0):

@@ -7,7 +7,7 @@ from mindspore import Tensor, nn, ops
 
 from src import cpu_forms
 from src.bert_model import BertConfig, BertModel
-from src.device_forms import CPU, FUSED, FusedNormalize, built_for, device_forms, on_cpu
+from src.device_forms import ASCEND, CPU, GPU, FusedNormalize, built_for, device_forms, on_cpu
 
 pytestmark = pytest.mark.usefixtures("graph_mode")
 
@@ -51,7 +51,7 @@ def results(forms, name):
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_both_forms_compute_the_same(name):
     tolerance = 2e-4 if name in ("tanh", "gelu") else 2e-5  # on a CPU the kernels of these two are off by 1e-4
-    for found, wanted in zip(results(FUSED, name), results(CPU, name), strict=True):
+    for found, wanted in zip(results(GPU, name), results(CPU, name), strict=True):
         np.testing.assert_allclose(found, wanted, rtol=tolerance, atol=tolerance)
 
 
@@ -65,8 +65,8 @@ def test_a_network_gets_the_forms_of_the_device_that_it_is_built_for():
                         intermediate_size=16, hidden_act="gelu")
     assert on_cpu() and device_forms() is CPU
     assert FusedNormalize not in kinds(BertModel(config, is_training=False))
-    for target in ("Ascend", "GPU"):
+    for target, forms in (("Ascend", ASCEND), ("GPU", GPU)):
         with built_for(target):
-            assert device_forms() is FUSED
+            assert device_forms() is forms
             assert kinds(BertModel(config, is_training=False)) == {FusedNormalize}
     assert device_forms() is CPU and ms.get_context("device_target") == "CPU"

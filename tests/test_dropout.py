@@ -3,8 +3,10 @@
 import mindspore as ms
 import numpy as np
 import pytest
-from mindspore import Tensor, lazy_inline, nn
+from mindspore import Tensor, lazy_inline, nn, ops
 
+from src import device_forms
+from src.device_forms import built_for
 from src.dropout import PIECE_LENGTH, PIECES, Dropout, DropoutMasks, draw_pieces
 
 pytestmark = pytest.mark.usefixtures("graph_mode")
@@ -22,10 +24,46 @@ class TwoDropouts(nn.Cell):
         return self.first(x), self.second(x)
 
 
-def masks_of_calls(calls, seed=0, rank=0, shape=(64, 1024), p=0.1):
+class DrawBits(nn.Cell):
+    """In place of Ascend's kernel, which a CPU lacks: numbers 1 and 0 from seed and offset alone."""
+
+    def construct(self, shape, p, seed, offset, dtype):
+        size = 1
+        for length in shape:
+            size *= length
+        x = ops.arange(size).astype(ms.int32) * -2048144789 + seed.astype(ms.int32)
+        x = ops.bitwise_xor(x, ops.bitwise_right_shift(x, 16)) * 569420461 + offset.astype(ms.int32)
+        x = ops.bitwise_xor(x, ops.bitwise_right_shift(x, 15)) * 1935289751
+        x = ops.bitwise_and(ops.bitwise_xor(x, ops.bitwise_right_shift(x, 15)), 0xFFFF)
+        return (x.astype(ms.float32) >= p * 65536).astype(ms.uint8)
+
+
+class DropByBits(nn.Cell):
+    """In place of Ascend's other kernel."""
+
+    def construct(self, x, bits, p):
+        return x * bits.reshape(x.shape).astype(x.dtype) / (1.0 - p)
+
+
+@pytest.fixture
+def forms(request, monkeypatch):
+    """The masks of a device, and the type that its networks compute in."""
+    target, dtype = request.param
+    if target == "Ascend":
+        monkeypatch.setattr(device_forms, "DropoutGenMaskExt", DrawBits)
+        monkeypatch.setattr(device_forms, "DropoutDoMaskExt", DropByBits)
+    with built_for(target):
+        yield dtype
+
+
+all_forms = pytest.mark.parametrize(
+    "forms", [("CPU", np.float32), ("GPU", np.float16), ("Ascend", np.float32)], indirect=True, ids=str)
+
+
+def masks_of_calls(calls, seed=0, rank=0, shape=(64, 1024), p=0.1, dtype=np.float32):
     network = TwoDropouts(p).set_train()
     masks = DropoutMasks(network, seed, rank)
-    ones = Tensor(np.ones(shape, np.float32))
+    ones = Tensor(np.ones(shape, dtype))
     found = []
     for call in calls:
         if call:
@@ -34,9 +72,11 @@ def masks_of_calls(calls, seed=0, rank=0, shape=(64, 1024), p=0.1):
     return np.stack(found)
 
 
-def test_dropout_scales_what_it_keeps():
-    masks = masks_of_calls([0, 1, 2], p=0.25)
-    assert set(np.unique(masks)) == {np.float32(0), np.float32(1) / np.float32(0.75)}
+@all_forms
+def test_dropout_scales_what_it_keeps(forms):
+    masks = masks_of_calls([0, 1, 2], p=0.25, dtype=forms)
+    assert masks.dtype == forms
+    np.testing.assert_allclose(np.unique(masks), [0, 1 / 0.75], rtol=np.finfo(forms).eps)
     # Two million numbers: one standard deviation is 0.0007.
     assert (masks == 0).mean() == pytest.approx(0.25, abs=0.003)
 
@@ -59,8 +99,9 @@ def test_the_columns_of_odd_and_of_even_pieces_have_the_rate(p):
     assert np.abs(zeros - p).max() <= 2 / PIECES + 1e-9
 
 
-def test_masks_are_uncorrelated():
-    masks = masks_of_calls(range(6)) == 0  # [12,64,1024]
+@all_forms
+def test_masks_are_uncorrelated(forms):
+    masks = masks_of_calls(range(6), dtype=forms) == 0  # [12,64,1024]
     # Between cells and calls, between rows of a mask, between columns of a mask. Of independent masks a correlation
     # has standard deviation 1 / sqrt(numbers).
     for samples, deviation in (
@@ -73,7 +114,8 @@ def test_masks_are_uncorrelated():
         assert correlations.std() == pytest.approx(deviation, rel=0.2)
 
 
-def test_masks_follow_from_seed_call_and_rank():
+@all_forms
+def test_masks_follow_from_seed_call_and_rank(forms):
     once = masks_of_calls([0, 1, 7])
     np.testing.assert_array_equal(masks_of_calls([7]), once[-2:])
     for other in (masks_of_calls([7], seed=1), masks_of_calls([7], rank=1)):
@@ -102,7 +144,8 @@ class TwoLayers(nn.Cell):
         return self.first(x, number), self.second(x, number + 1)
 
 
-def test_layers_with_a_shared_graph_have_their_own_masks():
+@all_forms
+def test_layers_with_a_shared_graph_have_their_own_masks(forms):
     network = TwoLayers(0.1).set_train()
     masks = DropoutMasks(network, seed=0)
     ones = Tensor(np.ones((64, 1024), np.float32))
@@ -111,6 +154,27 @@ def test_layers_with_a_shared_graph_have_their_own_masks():
     masks(Tensor(1, ms.int32))
     found += [mask.asnumpy() for mask in network(ones, number)]
     assert np.abs(np.corrcoef(np.reshape(found, (4, -1)) == 0) - np.eye(4)).max() < 0.02
+
+
+class Loss(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.dropout = Dropout(0.3)
+
+    def construct(self, x):
+        return (self.dropout(x) * x).sum()
+
+
+@all_forms
+def test_gradients_are_dropped_where_the_values_are(forms):
+    network = Loss().set_train()
+    DropoutMasks(network, seed=2)
+    x = np.random.default_rng(1).normal(size=(8, 16)).astype(forms)
+    gradient = ms.grad(network)(Tensor(x)).asnumpy()  # of sum(m x x), 2 m x
+    mask = gradient / (2 * x)
+    kept = mask > 0.5
+    assert 0 < kept.sum() < kept.size
+    np.testing.assert_allclose(mask, kept / 0.7, rtol=2e-3)
 
 
 def test_masks_of_any_size():

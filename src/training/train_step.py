@@ -8,6 +8,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from src.dropout import DropoutMasks
 from src.errors import UserError
 from src.training.optimizer import Optimizer, SquaredNorm
+from src.training.overflow import OverflowCheck
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class TrainStep(nn.Cell):
         self.hyper_map = ops.HyperMap()
         # In a graph with the loops of a second-order optimizer, MindSpore 2.10 loses the types of own operators.
         self.squared_norm = SquaredNorm(plain=optimizer.statistics is not None)
+        self.overflow_check = OverflowCheck(self.reduce)
         if accumulation_steps > 1:
             self.total_loss = Parameter(Tensor(0.0, ms.float32), name="accumulated_loss", requires_grad=False)
             self.totals = self.weights.clone("accumulated", init="zeros")
@@ -83,6 +85,7 @@ class TrainStep(nn.Cell):
         scale = self.loss_scale * 1.0
         if self.statistics is not None:
             self.refresh(columns, scale)
+        columns = self.overflow_check.begin(columns, scale)
         if self.accumulation_steps == 1:
             loss, gradients = self.loss_and_gradients(columns, scale)
         else:
@@ -142,7 +145,7 @@ class TrainStep(nn.Cell):
     def update(self, gradients: tuple[Tensor, ...], scale: Tensor) -> Tensor:
         """Unscale, clip and apply the gradients unless one is not finite; return whether one was not."""
         squares = self.squared_norm(gradients)
-        overflow = ops.logical_not(ops.isfinite(squares))
+        overflow = self.overflow_check(squares)
         # On CPU the branch costs nothing, and it makes the runtime's workers run the graph. A graph without one is run
         # by Python's thread, which then holds a core while it waits for them: products took twice as long on two.
         if overflow:

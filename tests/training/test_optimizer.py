@@ -8,7 +8,7 @@ from mindspore import Parameter, Tensor, nn
 from paths import FIXTURES
 
 from src.CRF import IMPOSSIBLE
-from src.device_forms import CPU, FUSED
+from src.device_forms import CPU, GPU
 from src.errors import UserError
 from src.training.create_optimizer import create_optimizer
 from src.training.optimizer import (
@@ -164,7 +164,7 @@ def test_created_from_a_configuration_group():
         create_optimizer("Adam", network, {"learning_rate": 0.1}, total_steps=1)
 
 
-@pytest.mark.parametrize("forms", [CPU, FUSED], ids=["cpu", "fused"])
+@pytest.mark.parametrize("forms", [CPU, GPU], ids=["cpu", "gpu"])
 def test_squared_norm_of_a_large_matrix(forms):
     x = np.random.default_rng(0).normal(size=(2000, 512)).astype(np.float32)
     found = forms.squared_norm(Tensor(x)).asnumpy()

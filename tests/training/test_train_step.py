@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from mindspore import Parameter, Tensor, nn, ops
 
+from src.device_forms import built_for
 from src.dropout import Dropout
 from src.errors import UserError
 from src.layers import Dense, LayerNorm
@@ -82,9 +83,10 @@ def test_accumulation_steps_must_be_positive():
         make_step(accumulation_steps=0)
 
 
-@pytest.mark.parametrize("accumulation_steps", [1, 2])
-def test_overflow_skips_the_update_and_lowers_the_scale(accumulation_steps):
-    step = make_step(loss_scale=LossScale(4.0, factor=4.0, window=2), accumulation_steps=accumulation_steps)
+@pytest.mark.parametrize(("target", "accumulation_steps"), [("CPU", 1), ("CPU", 2), ("Ascend", 2)])
+def test_overflow_skips_the_update_and_lowers_the_scale(target, accumulation_steps):
+    with built_for(target):
+        step = make_step(loss_scale=LossScale(4.0, factor=4.0, window=2), accumulation_steps=accumulation_steps)
     step(*make_batch())
     weights, moments = weights_of(step), {name: p.asnumpy().copy() for name, p in step.optimizer.state().items()}
     scales = []
@@ -135,6 +137,21 @@ class Halving(nn.Cell):
     def construct(self, gradients):
         ops.assign_add(self.calls, 1)
         return self.map(ops.partial(ops.mul, 0.5), gradients)
+
+
+class OverflowElsewhere(nn.Cell):
+    """A stand-in for the reduction over devices, of which another one has an overflow to report."""
+
+    def construct(self, tensors):
+        return (tensors[0] + 0.5,) if len(tensors) == 1 else tensors
+
+
+def test_an_overflow_in_the_register_of_another_device_skips_the_update():
+    with built_for("Ascend"):
+        step = make_step(loss_scale=LossScale(4.0), grad_reducer=OverflowElsewhere())
+    before = weights_of(step)
+    assert bool(step(*make_batch())[1].asnumpy())
+    assert_same(weights_of(step), before)
 
 
 def test_gradients_are_reduced_once_or_after_each_micro_batch():
