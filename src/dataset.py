@@ -6,6 +6,7 @@ deals them out to the ranks, checks them, trims them to their bucket, and hands 
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -150,6 +151,12 @@ class BatchStream:
     def __len__(self) -> int:
         """Steps that are left."""
         return max(0, self.total_steps - self.start_step)
+
+    def part(self, first: int, last: int) -> "BatchStream":
+        """The steps from `first` up to `last`, which is not among them, counted from 0 at the start of training."""
+        part = copy(self)
+        part.start_step, part.total_steps = first, last
+        return part
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, ...]]:
         """Yield the batch of each step."""

@@ -108,9 +108,9 @@ class DropoutMasks(nn.Cell):
     So a resumed run drops what the interrupted one would have dropped; the state of MindSpore's own `ops.Dropout` is
     hidden in its kernel. A mask is put together from 65,536 pieces of 32 random numbers (`draw_pieces`), which are
     drawn once: cell and call choose a start and an odd stride, and the walk over the pieces does not repeat for two
-    million elements. On CPU, forward and backward, that takes a third of the time of `ops.Dropout`. Where kernels draw
-    masks from a key that they are given, on Ascend, they take the cell's start and stride for it. What is saved, `keys`,
-    is the same for all ranks and devices.
+    million elements. On CPU, forward and backward, that takes a third of the time of `ops.Dropout`. Ascend's kernels,
+    which draw a mask from a given key, take the cell's start and stride for it. What is saved, `keys`, is the same for
+    all ranks and devices.
     """
 
     def __init__(self, network: nn.Cell, seed: int, rank: int = 0):

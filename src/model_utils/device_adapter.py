@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from src.model_utils.launch_environment import Launch
 
 
+# Names that CANN gives to the generations before the Ascend 910B1, 910B2, …; "910B" alone is one of them.
+_WITHOUT_BFLOAT16 = re.compile(r"Ascend(310.*|910|910A|910B|910Pro[AB]|910PremiumA)")
+
+
 @dataclass(frozen=True)
 class DeviceInfo:
     """Where this process runs: the device, and its rank among the `rank_size` processes of the run."""
@@ -30,8 +35,9 @@ class DeviceInfo:
 def set_up_device(config: Config) -> DeviceInfo:
     """Choose device and graph mode, set the seed, and join the other processes of a distributed run.
 
-    Reads `device_target`, `device_id`, `seed`, `use_pynative_mode`, and where the script has them `distribute` and
-    `device_num`. In a distributed run the launcher names the device, and what ranks other than 0 print is dropped.
+    Reads `device_target`, `device_id` and `seed`, and where the script has them `use_pynative_mode`, `jit_level`,
+    `deterministic`, `distribute` and `device_num`. In a distributed run the launcher names the device, and what ranks
+    other than 0 print is dropped.
     To be called before anything is computed.
 
     Raises:
@@ -43,6 +49,10 @@ def set_up_device(config: Config) -> DeviceInfo:
     device_id = launch.device_id if launch else config.device_id
     _select_device(target, device_id)
     ms.set_context(mode=ms.PYNATIVE_MODE if config.get("use_pynative_mode") else ms.GRAPH_MODE)
+    if config.get("jit_level", "auto") != "auto":
+        ms.set_context(jit_config={"jit_level": config.jit_level})
+    if config.get("deterministic"):  # before the ranks meet, as their sums depend on it too
+        ms.set_deterministic(True)
     ms.set_seed(config.seed)
     if not launch:
         return DeviceInfo(target, device_id, rank=0, rank_size=1)
@@ -56,8 +66,15 @@ def resolve_compute_type(target: str, requested: str, asked_for: bool) -> str:
     """Return the type to compute in: on CPU float32 in place of a 16-bit type, unless the user `asked_for` that one.
 
     On CPU bfloat16 needs the operators of `src.cpu_kernels` and a processor that has it.
+
+    Raises:
+        UserError: the device has no bfloat16.
     """
-    if target != "CPU" or requested.endswith("float32"):
+    if requested.endswith("float32"):
+        return requested
+    if target != "CPU":
+        if requested.endswith("bfloat16"):
+            _require_bfloat16(target)
         return requested
     if not asked_for:
         print(f"compute_type: float32 in place of {requested}, which is slower on CPU; "
@@ -68,6 +85,13 @@ def resolve_compute_type(target: str, requested: str, asked_for: bool) -> str:
         return requested
     print(f"compute_type: float32 in place of {requested}, {misfit}", file=sys.stderr, flush=True)
     return "float32"
+
+
+def _require_bfloat16(target: str) -> None:
+    device = ms.hal.get_device_name(ms.get_context("device_id"), target) if target == "Ascend" else target
+    if target == "GPU" or _WITHOUT_BFLOAT16.fullmatch(device):
+        raise UserError(f"compute_type: bfloat16 needs an Ascend 910B or later, or a CPU that has it, and this is "
+                        f"{device}; use float16")
 
 
 def _quiet_logs() -> None:

@@ -2,7 +2,8 @@
 
 Callbacks are MindSpore's, told by `Model.train` after each step (with data sink: after each `data_sink_steps` steps).
 Ours see a step as a `StepReport`, the step in numbers, which `src/training/loop.py` puts into MindSpore's arguments; so
-may others: `run_context.original_args().step_report`.
+may others: `run_context.original_args().step_report`. To read numbers from a device means to wait for it: there the
+reports of several steps come together, when one of them is wanted.
 """
 
 import math
@@ -89,18 +90,24 @@ class StepMeter:
         # (step, time) of steps that ended; the first interval is behind the first step, so compilation does not count
         self.finished: deque[tuple[int, float]] = deque(maxlen=RATE_WINDOW)
 
-    def report(self, step: int, outputs: Sequence[Tensor]) -> StepReport:
-        """Read the outputs of step `step`, counted from 1, as soon as it ended."""
-        loss, overflow, loss_scale = (output.asnumpy() for output in outputs)
-        self.finished.append((step, time.monotonic()))
-        rate = self._samples_per_second()
-        left = (self.plan.total_steps - step) * self.plan.samples_per_step
-        return StepReport(step, self.plan.epochs_at(step), float(loss), bool(overflow), float(loss_scale),
-                          self._learning_rate(), rate, left / rate if rate else math.inf)
+    def reports(self, ended: Sequence[tuple[int, Sequence[Tensor]]]) -> list[StepReport]:
+        """Read the outputs of the steps that ended since the last call, the last of them right now.
 
-    def _learning_rate(self) -> float:
+        Args:
+            ended: (step, outputs) in order, the steps counted from 1.
+        """
+        outputs = [[float(output.asnumpy()) for output in of_step] for _, of_step in ended]
+        last = ended[-1][0]
+        self.finished.append((last, time.monotonic()))
+        rate = self._samples_per_second()
+        seconds_left = (self.plan.total_steps - last) * self.plan.samples_per_step / rate if rate else math.inf
         updates = int(self.optimizer.global_step.asnumpy())
-        return self.optimizer.learning_rate.value_at(max(updates - 1, 0))
+        reports = []
+        for (step, _), (loss, overflow, loss_scale) in zip(reversed(ended), reversed(outputs), strict=True):
+            reports.append(StepReport(step, self.plan.epochs_at(step), loss, bool(overflow), loss_scale,
+                                      self.optimizer.learning_rate.value_at(max(updates - 1, 0)), rate, seconds_left))
+            updates -= not overflow
+        return reports[::-1]
 
     def _samples_per_second(self) -> float:
         (first_step, start), (last_step, end) = self.finished[0], self.finished[-1]
@@ -141,11 +148,13 @@ class Callback(mindspore.train.Callback):
 
     def on_train_begin(self, run_context: RunContext) -> None:
         """Called by MindSpore."""
-        self.on_begin()
+        if arguments_of(run_context).begins:
+            self.on_begin()
 
     def on_train_step_end(self, run_context: RunContext) -> None:
         """Called by MindSpore."""
-        self.on_step(arguments_of(run_context).step_report)
+        for report in arguments_of(run_context).step_reports:
+            self.on_step(report)
         if self.wants_to_stop:
             run_context.request_stop()
 
@@ -154,7 +163,7 @@ class Callback(mindspore.train.Callback):
         arguments = arguments_of(run_context)
         if arguments.interrupted:
             self.on_interrupt(arguments.step_report)
-        else:
+        elif arguments.ends:
             self.on_end(arguments.step_report)
 
 

@@ -16,6 +16,7 @@ from src.bert_for_pre_training import initialize_parameters
 from src.bert_model import BertConfig
 from src.cpu_kernels.library import report_missing, usable
 from src.dataset import BatchStream, Bucketing, Limit
+from src.errors import UserError
 from src.files import atomic_write, make_output_dir
 from src.initialization import undrawn_weights
 from src.model_utils.communication import MeanOfGradients
@@ -156,6 +157,7 @@ def run_training(job: Job, device: DeviceInfo, callbacks: Sequence[mindspore.tra
     config = job.config
     writes = device.rank == 0  # the only place that asks: everything else is told
     output_dir = make_output_dir(config[job.output_option] or ".", job.output_option)
+    sink_steps = sink_steps_of(job, device)
     records = job.records()
     samples_per_step = job.batch_size * config.accumulation_steps * device.rank_size
     total_steps = job.total_steps(records.num_rows, samples_per_step)
@@ -189,7 +191,8 @@ def run_training(job: Job, device: DeviceInfo, callbacks: Sequence[mindspore.tra
                 LossPlot(metrics_path, config.plot_file or output_dir / "loss.png",
                          evaluation.score if evaluation else "")]
     try:
-        train(step_cell, stream, plan, [*own, *callbacks], sink_steps_of(job, device), device.rank_size)
+        train(step_cell, stream, plan, [*own, *callbacks], sink_steps, device.rank_size,
+              _report_periods(job, device, evaluation, steps_per_epoch))
     except KeyboardInterrupt as interrupt:
         raise KeyboardInterrupt(f"{str(interrupt) or 'interrupted'}; with --resume true the same command goes on from "
                                 f"the newest checkpoint in {output_dir}") from None
@@ -197,10 +200,29 @@ def run_training(job: Job, device: DeviceInfo, callbacks: Sequence[mindspore.tra
 
 
 def sink_steps_of(job: Job, device: DeviceInfo) -> int:
-    """Steps that the device takes from its queue by itself; 0 on CPU, and where the batches are of several lengths."""
+    """Steps that the device takes from its queue by itself; 0 on CPU, and where the batches are of several lengths.
+
+    Raises:
+        UserError: more than one step, whose batches would be of several lengths.
+    """
     config = job.config
-    has_one_length = not config.bucket_list and job.length_grouping == "none"
-    return config.data_sink_steps if config.enable_data_sink and device.target != "CPU" and has_one_length else 0
+    if device.target == "CPU" or not config.enable_data_sink:
+        return 0
+    lengths = (f"bucket_list is {','.join(map(str, config.bucket_list))}" if config.bucket_list else
+               f"length_grouping is {job.length_grouping}" if job.length_grouping != "none" else "")
+    if lengths and config.data_sink_steps > 1:
+        raise UserError(f"data_sink_steps: found {config.data_sink_steps}, but {lengths}, and the device's queue takes "
+                        f"batches of one length; leave data_sink_steps at 1, or take all batches at full length")
+    return 0 if lengths else config.data_sink_steps
+
+
+def _report_periods(job: Job, device: DeviceInfo, evaluation: TrainingEvaluation | None, steps_per_epoch: int
+                    ) -> list[int]:
+    """Steps between two reports that are wanted, the same on all ranks; on a CPU every step's, as they cost nothing."""
+    if device.target == "CPU":
+        return [1]
+    periods = [job.config.log_steps, job.save_steps(steps_per_epoch), evaluation.every if evaluation else None]
+    return [period for period in periods if period]
 
 
 def build_training_step(job: Job, device: DeviceInfo, total_steps: int) -> TrainStep:

@@ -140,3 +140,31 @@ def test_what_the_launcher_says(monkeypatch):
     monkeypatch.setenv("RANK_ID", "two")
     with pytest.raises(UserError, match="RANK_ID.*'two'"):
         get_rank_id()
+
+
+@pytest.mark.parametrize("name", ["Ascend910A", "Ascend910ProB", "Ascend910B", "Ascend310P3"])
+def test_a_device_without_bfloat16_refuses_it(monkeypatch, name):
+    monkeypatch.setattr(ms.hal, "get_device_name", lambda number, target: name)
+    with pytest.raises(UserError, match=f"^compute_type: bfloat16 needs .* this is {name}; use float16$"):
+        resolve_compute_type("Ascend", "bfloat16", asked_for=True)
+
+
+@pytest.mark.parametrize("name", ["Ascend910B3", "Ascend910_9391", "Ascend950"])
+def test_a_device_with_bfloat16_computes_in_it(monkeypatch, name):
+    monkeypatch.setattr(ms.hal, "get_device_name", lambda number, target: name)
+    assert resolve_compute_type("Ascend", "bfloat16", asked_for=True) == "bfloat16"
+
+
+def test_gpus_have_no_bfloat16():
+    with pytest.raises(UserError, match="^compute_type: bfloat16 needs .* this is GPU; use float16$"):
+        resolve_compute_type("GPU", "bfloat16", asked_for=True)
+
+
+def test_compiler_level_and_order_of_sums_are_options(monkeypatch):
+    told = []
+    monkeypatch.setattr(ms, "set_deterministic", told.append)
+    monkeypatch.setattr(ms, "set_context", lambda **options: told.append(options.get("jit_config")))
+    set_up_device(config())
+    assert told == [None]
+    set_up_device(config("--jit_level", "O1", "--deterministic", "true"))
+    assert told == [None, None, {"jit_level": "O1"}, True]

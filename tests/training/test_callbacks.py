@@ -45,26 +45,38 @@ def outputs(loss: float = 2.5, overflow: bool = False, loss_scale: float = 1024.
 
 
 def test_report_holds_what_the_step_returned() -> None:
-    report = meter(updates=6).report(20, outputs(loss=0.1, overflow=True))
+    [report] = meter(updates=6).reports([(20, outputs(loss=0.1, overflow=True))])
     assert (report.step, report.epochs, report.overflow, report.loss_scale) == (20, 4.0, True, 1024.0)
     assert report.loss == float(np.float32(0.1))
     assert report.learning_rate == 0.25  # of the sixth update
 
 
+def test_steps_that_are_reported_together_have_their_own_numbers(clock: SimpleNamespace) -> None:
+    measured = meter(updates=3)
+    measured.reports([(3, outputs())])
+    clock.seconds += 2
+    measured.optimizer.global_step = Tensor(6)  # of the four steps that follow one overflowed
+    reports = measured.reports([(step, outputs(loss=step, overflow=step == 5)) for step in (4, 5, 6, 7)])
+    assert [(report.step, report.loss, report.overflow) for report in reports] == [
+        (4, 4.0, False), (5, 5.0, True), (6, 6.0, False), (7, 7.0, False)]
+    assert [report.learning_rate for report in reports] == pytest.approx([0.15, 0.15, 0.2, 0.25])
+    assert [report.samples_per_second for report in reports] == pytest.approx([4 * 8 / 2] * 4)
+
+
 def test_rate_and_time_left_are_of_the_latest_steps_without_compilation(clock: SimpleNamespace) -> None:
     measured = meter()
     clock.seconds += 60  # compilation, within the first step
-    first = measured.report(1, outputs())
+    [first] = measured.reports([(1, outputs())])
     assert first.samples_per_second == 0
     assert first.seconds_left == math.inf
     for step in range(2, 31):
         clock.seconds += 0.5
-        report = measured.report(step, outputs())
+        [report] = measured.reports([(step, outputs())])
         assert report.samples_per_second == pytest.approx(16)
         assert report.seconds_left == pytest.approx((100 - step) * 0.5)
     for step in range(31, 31 + callbacks.RATE_WINDOW):
         clock.seconds += 2.0
-        report = measured.report(step, outputs())
+        [report] = measured.reports([(step, outputs())])
     assert report.samples_per_second == pytest.approx(4)
 
 
@@ -72,7 +84,7 @@ def test_rate_counts_the_steps_between_two_returns_from_the_device(clock: Simple
     measured = meter()
     for step in (20, 40, 60):
         clock.seconds += 4
-        report = measured.report(step, outputs())
+        [report] = measured.reports([(step, outputs())])
     assert report.samples_per_second == pytest.approx(20 * 8 / 4)
     assert report.seconds_left == pytest.approx(8)
 

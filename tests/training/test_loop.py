@@ -12,10 +12,14 @@ import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor, nn
+from mindspore.train import Callback as MindSporeCallback
+from mindspore.train import RunContext
+from mindspore.train.callback import _InternalCallbackParam
 from toy_pretraining import toy_batch, write_records
 
 from src.dataset import PRETRAIN_TYPES, BatchStream, Limit, open_records
 from src.errors import UserError
+from src.training import loop
 from src.training.callbacks import Callback, RunPlan, StepReport
 from src.training.optimizer import WarmUpPolynomialDecay
 from src.training.run import train
@@ -82,6 +86,118 @@ def test_every_step_that_is_left_is_run_and_told(records_dir: Path, sink_steps: 
     assert witness.events == ["begin", *expected, "end 6", "close"]
 
 
+class Queue:
+    """A device's queue, as MindSpore's loop deals with it."""
+
+    def __init__(self) -> None:
+        self.events = []
+
+    def stop_send(self) -> None:
+        self.events.append("stop")
+
+    def release(self) -> None:
+        self.events.append("release")
+
+
+class ModelWithSink:
+    """In place of MindSpore's `Model` of a device with a queue: it returns to the host after each `sink_size` steps."""
+
+    queue: Queue
+
+    def __init__(self, network: nn.Cell) -> None:
+        self.network = network
+
+    def train(self, epoch: int, dataset: ms.dataset.Dataset, callbacks: list[MindSporeCallback], *,
+              dataset_sink_mode: bool, sink_size: int = 1) -> None:
+        arguments = _InternalCallbackParam()
+        arguments.cur_step_num, arguments.dataset_sink_mode = 0, dataset_sink_mode
+        if dataset_sink_mode:
+            arguments.dataset_helper = self.queue
+        context, batches = RunContext(arguments), iter(dataset)
+        epochs = epoch if dataset_sink_mode else len(dataset)
+        assert epochs * sink_size == len(dataset)
+
+        def tell(what: str) -> None:
+            for callback in callbacks:
+                getattr(callback, what)(context)
+
+        tell("on_train_begin")
+        while epochs and not context.get_stop_requested():
+            epochs -= 1
+            arguments.cur_step_num += sink_size
+            tell("on_train_step_begin")
+            for _ in range(sink_size):
+                arguments.net_outputs = self.network(*next(batches))
+            tell("on_train_step_end")
+        if dataset_sink_mode:
+            self.queue.stop_send()
+            self.queue.release()
+        tell("on_train_end")
+
+
+@pytest.fixture
+def queue(monkeypatch: pytest.MonkeyPatch) -> Queue:
+    monkeypatch.setattr(loop, "Model", ModelWithSink)
+    ModelWithSink.queue = Queue()
+    return ModelWithSink.queue
+
+
+def losses_by_step(stream: BatchStream) -> dict[int, float]:
+    return {stream.start_step + number: float(batch[0].sum()) for number, batch in enumerate(stream, start=1)}
+
+
+@pytest.mark.parametrize(("start_step", "told"), [(0, [4, 5, 6]), (2, [6]), (3, [4, 5, 6])])
+def test_steps_that_do_not_fill_a_sink_are_run_without(records_dir: Path, queue: Queue, start_step: int,
+                                                       told: list[int]) -> None:
+    stream, plan = stream_and_plan(records_dir, start_step)
+    losses = losses_by_step(stream)
+    witness = Witness()
+    train(Step(), stream, plan, [witness], sink_steps=4)
+    assert witness.events == ["begin", *((step, losses[step]) for step in told), "end 6", "close"]
+    assert queue.events == ([] if start_step == 3 else ["stop", "release"])
+
+
+def test_an_error_in_a_callback_releases_the_queue(records_dir: Path, queue: Queue) -> None:
+    stream, plan = stream_and_plan(records_dir)
+    with pytest.raises(UserError, match="^stop$"):
+        train(Step(), stream, plan, [Witness(fails_at=4)], sink_steps=2)
+    assert queue.events == ["stop", "release"]
+
+
+def test_a_run_that_ends_early_leaves_out_what_does_not_fill_a_sink(records_dir: Path, queue: Queue) -> None:
+    stream, plan = stream_and_plan(records_dir)
+    witness = Witness()
+    with pytest.raises(KeyboardInterrupt, match="^interrupted after step 4 of 6$"):
+        train(Step(), stream, plan, [Signal(signal.SIGINT, at=4), witness], sink_steps=4)
+    assert [event for event in witness.events if isinstance(event, str)] == ["begin", "interrupt 4", "close"]
+
+
+def test_reports_come_together_when_one_is_wanted(records_dir: Path) -> None:
+    stream, plan = stream_and_plan(records_dir)
+    losses = losses_by_step(stream)
+    witness, reads = Witness(), []
+
+    class Watch(Witness):
+        def on_train_step_end(self, run_context: RunContext) -> None:
+            reads.append([report.step for report in run_context.original_args().step_reports])
+
+    train(Step(), stream, plan, [witness, Watch()], report_every=(4, 5))
+    assert reads == [[], [], [], [1, 2, 3, 4], [5], [6]]
+    assert witness.events == ["begin", *losses.items(), "end 6", "close"]
+
+
+def test_callbacks_of_mindspore_want_every_report(records_dir: Path) -> None:
+    stream, plan = stream_and_plan(records_dir)
+    seen = []
+
+    class Foreign(MindSporeCallback):
+        def on_train_step_end(self, run_context: RunContext) -> None:
+            seen.append(run_context.original_args().step_report.step)
+
+    train(Step(), stream, plan, [Foreign()], report_every=(4,))
+    assert seen == [1, 2, 3, 4, 5, 6]
+
+
 def test_nothing_left_is_an_end_without_a_last_step(records_dir: Path) -> None:
     stream, plan = stream_and_plan(records_dir, start_step=6)
     witness = Witness()
@@ -99,13 +215,14 @@ def test_callbacks_are_told_in_order_and_closed_when_one_stops_the_run(records_d
 
 
 class Signal(Callback):
-    """Sends signals in step 2."""
+    """Sends signals in a step."""
 
-    def __init__(self, *numbers: signal.Signals) -> None:
+    def __init__(self, *numbers: signal.Signals, at: int = 2) -> None:
         self.numbers = numbers
+        self.at = at
 
     def on_step(self, report: StepReport) -> None:
-        if report.step == 2:
+        if report.step == self.at:
             for number in self.numbers:
                 os.kill(os.getpid(), number)
 

@@ -82,12 +82,22 @@ def test_a_user_stops_a_fine_tuning(classifier_data, tmp_path):
 
 @pytest.mark.parametrize(("target", "options", "sink_steps"), [
     ("CPU", {}, 0), ("Ascend", {}, 10), ("GPU", {"enable_data_sink": "false"}, 0),
-    ("Ascend", {"bucket_list": "8,16"}, 0), ("Ascend", {"length_grouping": "trim"}, 0)])
+    ("Ascend", {"bucket_list": "8,16", "data_sink_steps": 1}, 0),
+    ("Ascend", {"length_grouping": "trim", "data_sink_steps": 1}, 0), ("CPU", {"bucket_list": "8,16"}, 0)])
 def test_devices_with_a_queue_take_batches_of_one_length_from_it(classifier_data, tmp_path, target, options,
                                                                  sink_steps):
     chosen = {"length_grouping": "none", "data_sink_steps": 10} | options
     job = finetuning(classifier_data, tmp_path, **chosen)
     assert sink_steps_of(job, DeviceInfo(target, 0, rank=0, rank_size=1)) == sink_steps
+
+
+@pytest.mark.parametrize(("option", "value", "found"), [
+    ("bucket_list", "8,16", "bucket_list is 8,16"), ("length_grouping", "trim", "length_grouping is trim")])
+def test_a_sink_of_several_steps_wants_one_length(classifier_data, tmp_path, option, value, found):
+    chosen = {"length_grouping": "none", "data_sink_steps": 10} | {option: value}
+    job = finetuning(classifier_data, tmp_path, **chosen)
+    with pytest.raises(UserError, match=f"^data_sink_steps: found 10, but {found}, .* leave data_sink_steps at 1"):
+        sink_steps_of(job, DeviceInfo("Ascend", 0, rank=0, rank_size=1))
 
 
 def test_callbacks_are_told_in_the_order_of_their_places(toy_records, tmp_path):
