@@ -3,7 +3,7 @@
 import mindspore as ms
 from mindspore import Tensor, amp, nn, ops
 
-from src.device_forms import target
+from src.device_forms import Operation, target
 
 
 class OverflowCheck(nn.Cell):
@@ -19,7 +19,7 @@ class OverflowCheck(nn.Cell):
 
     def __init__(self, reducer: nn.Cell) -> None:
         super().__init__()
-        self.reduce = reducer
+        self.reduce: Operation = reducer
         self.may_have_register = target() == "Ascend"
 
     def begin(self, columns: tuple[Tensor, ...], scale: Tensor) -> tuple[Tensor, ...]:
