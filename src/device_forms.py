@@ -68,12 +68,13 @@ class KeyedDropout(nn.Cell):
     def __init__(self, p: float) -> None:
         super().__init__()
         self.p = p
+        self.bitwise_and: Operation = ops.BitwiseAnd()
         self.draw = DropoutGenMaskExt()
         self.drop = DropByBits(p)
 
     def construct(self, x: Tensor, key: Tensor) -> Tensor:
         """Return x with elements dropped; the key, int32 [1,3], decides which."""
-        natural = ops.BitwiseAnd()(key.reshape((3,)), 0x7FFFFFFF).astype(ms.int64)
+        natural = self.bitwise_and(key.reshape((3,)), 0x7FFFFFFF).astype(ms.int64)
         bits = self.draw(x.shape, self.p, natural[0], natural[1], x.dtype)
         return self.drop(x, ops.stop_gradient(bits))
 
