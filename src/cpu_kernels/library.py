@@ -104,6 +104,8 @@ def _misfit(path: Path) -> str | None:
         loaded = ctypes.CDLL(str(path))
     except OSError as error:
         return f"for {path} cannot be loaded: {str(error).splitlines()[0]}"
+    threads = os.environ.get("OMP_NUM_THREADS", "")  # the user's, as Python read it before MindSpore changed it
+    loaded.cpu_kernels_ask_for_threads(int(threads) if threads.isdecimal() else 0)
     loaded.cpu_kernels_misfit.restype = ctypes.c_char_p
     misfit = loaded.cpu_kernels_misfit().decode()
     return f"for {misfit}" if misfit else None

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
-#include <cstdlib>
 #include <exception>
 #include <mutex>
 #include <thread>
@@ -15,6 +14,7 @@
 namespace cpu_kernels {
 namespace {
 
+std::atomic<int> asked_for{0};
 thread_local bool in_parallel = false;
 
 struct Inside {
@@ -117,12 +117,10 @@ Pool &pool() {
 
 }  // namespace
 
+void ask_for_threads(int count) { asked_for = count; }
+
 int thread_count() {
-  static const int count = [] {
-    const char *asked_for = std::getenv("OMP_NUM_THREADS");
-    const int number = asked_for ? std::atoi(asked_for) : 0;
-    return number > 0 ? number : usable_cores();
-  }();
+  static const int count = asked_for > 0 ? asked_for.load() : usable_cores();
   return count;
 }
 

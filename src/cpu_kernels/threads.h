@@ -6,8 +6,12 @@
 
 namespace cpu_kernels {
 
-// How many threads work at once, the caller included: OMP_NUM_THREADS, or one for each core of this process.
+// How many threads work at once, the caller included: one for each core of this process unless others were asked for.
 int thread_count();
+
+// To be called before the first operator works; 0 leaves it at the cores. The environment is of no help: MindSpore puts
+// OMP_NUM_THREADS=1 there when it is imported.
+void ask_for_threads(int count);
 
 // Whether this thread is working on a part of a `parallel` call: such a part must not be divided further.
 bool inside_parallel();

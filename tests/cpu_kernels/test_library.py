@@ -92,11 +92,16 @@ def test_network_in_bfloat16_without_the_library(other_folder):
         tensor_type(float_type("bfloat16", "compute_type"))
 
 
-def test_number_of_threads(library):
-    code = "import ctypes, sys; print(ctypes.CDLL(sys.argv[1]).cpu_kernels_threads())"
-    done = subprocess.run([sys.executable, "-c", code, str(library)], capture_output=True, text=True, check=True,
-                          env={"OMP_NUM_THREADS": "3"})
-    assert done.stdout == "3\n"
+@pytest.mark.parametrize(("asked_for", "threads"), [({"OMP_NUM_THREADS": "3"}, 3),
+                                                    ({}, len(os.sched_getaffinity(0)))])
+def test_number_of_threads(library, asked_for, threads):
+    """MindSpore sets OMP_NUM_THREADS to 1 for itself when it is imported."""
+    code = ("import ctypes; from src.cpu_kernels.library import library\n"
+            "print(ctypes.CDLL(str(library())).cpu_kernels_threads())")
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"} | asked_for
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT,
+                          env=environment)
+    assert done.stdout == f"{threads}\n"
 
 
 def test_operators_on_five_threads(library):
