@@ -1,5 +1,7 @@
 """The one exception for a mistake that the user can mend, and how a script introduces itself, runs and reports it."""
 
+import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -21,8 +23,13 @@ def first_line(docstring: str | None) -> str:
 def run_script(main: Callable[[], object]) -> NoReturn:
     """Run a script's `main` and exit: 0 when it returns, 2 with one line for a `UserError`, 130 on Ctrl-C.
 
-    Anything else is our own fault and keeps its traceback.
+    A scheduler's request to end (SIGTERM) and a closed terminal (SIGHUP) are as Ctrl-C, so that nothing half-written
+    stays. Anything else is our own fault and keeps its traceback.
     """
+    taken_over = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    for number in taken_over:  # not under nohup, which ignores SIGHUP
+        signal.signal(number, signal.default_int_handler)
+        os.register_at_fork(after_in_child=lambda number=number: signal.signal(number, signal.SIG_DFL))
     try:
         main()
     except UserError as error:

@@ -1,3 +1,7 @@
+import signal
+import subprocess
+import sys
+
 import pytest
 
 from src.errors import UserError, first_line, run_script
@@ -19,6 +23,30 @@ def test_exit_status_and_line(capsys, main, status, printed):
         run_script(main)
     assert stop.value.code == status
     assert capsys.readouterr() == ("", printed)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_signals_end_a_script_in_order(number):
+    """Also before a training has begun, and in a process that it forked nothing is held back."""
+    code = f"""
+import os, signal, time
+from src.errors import run_script
+def main():
+    child = os.fork()
+    if not child:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), {number})
+        time.sleep(20)
+        os._exit(0)
+    print(os.waitpid(child, 0)[1], flush=True)
+    try:
+        os.kill(os.getpid(), {number})
+        time.sleep(20)
+    finally:
+        print("cleaned up", flush=True)
+run_script(main)"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, f"{int(number)}\ncleaned up\n", "interrupted\n")
 
 
 def test_our_own_faults_keep_their_traceback():

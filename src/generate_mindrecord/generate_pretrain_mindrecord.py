@@ -9,7 +9,6 @@ chunk is cut into pieces of that size.
 
 import argparse
 import os
-import signal
 import sys
 import time
 from collections import deque
@@ -227,5 +226,4 @@ def main(argv: Sequence[str] | None = None) -> CorpusSummary:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # when a scheduler stops the run, clean up as on Ctrl-C
     run_script(main)

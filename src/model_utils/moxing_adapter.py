@@ -6,9 +6,7 @@ for it. Paths in the configuration of such a run are relative to what is copied;
 
 import importlib
 import os
-import signal
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,7 +45,7 @@ def cloud_storage(config: Config) -> Iterator[Config]:
     _check_options(config)
     copy = _Copier(_moxing())
     rank = get_rank_id()
-    with _ending_like_ctrl_c(), _fetched(config, copy):
+    with _fetched(config, copy):
         local = config.replaced(local_values(config, rank))
         make_output_dir(result_folder(config, rank), "output_path")
         try:
@@ -198,20 +196,6 @@ def _upload(config: Config, copy: _Copier, rank: int) -> None:
     results = result_folder(config, rank)
     if any(path.is_file() for path in results.rglob("*")):
         copy("train_url", results, f"{config.train_url.rstrip('/')}/rank_{rank}" if rank else config.train_url)
-
-
-@contextmanager
-def _ending_like_ctrl_c() -> Iterator[None]:
-    """Let SIGTERM, by which a job is stopped, raise KeyboardInterrupt, so that results are copied."""
-    before = signal.getsignal(signal.SIGTERM)
-    if before is not signal.SIG_DFL or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _first_line(error: Exception) -> str:

@@ -1,6 +1,7 @@
 """Evaluation while fine-tuning: the best weights are kept, and a run that no longer improves ends early."""
 
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -15,8 +16,8 @@ from src.weights import read_about, save_weights
 class BestWeights(TrainingEvaluation):
     """Evaluate the weights of the moment on every record; keep the best in `{name}_best.ckpt`.
 
-    What is known of the best lies in `{name}_best.about.json`, so that a resumed run goes on where the other stopped.
-    Every rank evaluates a share of the records, knows all scores and comes to the same decisions.
+    What is known of them lies in `{name}_best.about.json`, and in the checkpoints, so that a resumed run goes on where
+    the other stopped. Every rank evaluates a share of the records, knows all scores and comes to the same decisions.
 
     Args:
         task: says what to evaluate and which score decides.
@@ -34,14 +35,18 @@ class BestWeights(TrainingEvaluation):
         self.predictions_path = Path(task.config.predictions_file or run.output_dir / task.predictions_name)
         self.batches = task.evaluation_batches(run.device.rank, run.device.rank_size)
         self.patience = task.config.early_stopping_patience
-        self.best: dict | None = None  # step, results and lines of the best evaluation
-        self.last: dict | None = None  # of the last evaluation of this run
-        self.without_gain = 0  # evaluations since
-        if run.plan.start_step:
+        self.best: dict | None = run.evaluated.get("best")  # step, results and lines of the best evaluation
+        self.without_gain: int = run.evaluated.get("without_gain", 0)  # evaluations since
+        if run.plan.start_step and "best" not in run.evaluated:
             self._recall(run.plan.start_step)
+        self._consider_stopping()
+
+    def state(self) -> dict[str, Any]:
+        """The last evaluation, the best one, and how many brought no gain since."""
+        return super().state() | {"best": self.best, "without_gain": self.without_gain}
 
     def _recall(self, start_step: int) -> None:
-        """Take up the best evaluation of the run that is continued.
+        """Take up the best evaluation of a run whose checkpoints say nothing of it, as those of 0.1.0.
 
         One of a later step than the run is continued from is left aside: that step comes again.
         """
@@ -50,14 +55,12 @@ class BestWeights(TrainingEvaluation):
         if about and about["step"] <= start_step:
             self.best = about
             self.without_gain = start_step // self.every - about["step"] // self.every
-        self._consider_stopping()
 
     def act(self, report: StepReport) -> None:
         """Evaluate after the reported step."""
         self.take_weights()
         evaluation = self.task.evaluate(self.network, self.batches)
         self.show(report, evaluation.lines, evaluation.results)
-        self.last = {"step": report.step, "results": evaluation.results}
         if self.best is None or self._quality(evaluation.results) > self._quality(self.best["results"]):
             self.without_gain = 0
             self._keep(report, evaluation)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mindspore import nn
 
+from src.checkpoint_files import Checkpoint
 from src.errors import UserError
 from src.model_utils.config import Config, load_config
 from src.model_utils.device_adapter import set_up_device
@@ -104,14 +105,14 @@ class Finetuning(Job):
             options["warmup_steps"] = int(total_steps * self.config.warmup_ratio)
         return create_optimizer(name, network, options | {"layer_decay": self.config.layerwise_lr_decay}, total_steps)
 
-    def load(self, step_cell: TrainStep, output_dir: Path, recipe: Mapping[str, object]) -> int:
+    def load(self, step_cell: TrainStep, output_dir: Path, recipe: Mapping[str, object]) -> Checkpoint | None:
         """The newest checkpoint of the run if it is to resume and there is one, or else the pre-trained weights."""
         done = resume_newest(step_cell, output_dir, recipe, self.prefix) if self.config.resume else None
         if done is not None:
             return done
         if self.config.load_pretrain_checkpoint_path != FROM_SCRATCH:
             print(load_weights(step_cell.network, self.config.load_pretrain_checkpoint_path), flush=True)
-        return 0
+        return None
 
     def evaluation(self, run: Run) -> TrainingEvaluation | None:
         """Keeps the best weights, if `do_eval` says so."""

@@ -10,7 +10,6 @@ the files at the end, or none if anything went wrong:
 import argparse
 import os
 import re
-import signal
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
@@ -274,5 +273,4 @@ def main(argv: Sequence[str] | None = None) -> Conversion:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # when a scheduler stops the run, clean up as on Ctrl-C
     run_script(main)

@@ -10,7 +10,7 @@ import math
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -280,8 +280,8 @@ class Checkpoints(Periodic):
     place = Place.SAVE
 
     def __init__(self, directory: Path, train_step_cell: nn.Cell, plan: RunPlan, every: int, keep: int,
-                 metadata: dict, prefix: str = PREFIX) -> None:
-        """`metadata` goes into every checkpoint; file names begin with `prefix`."""
+                 metadata: Callable[[], dict], prefix: str = PREFIX) -> None:
+        """What `metadata` returns at a checkpoint goes into it; file names begin with `prefix`."""
         super().__init__(every, plan.start_step)
         self.directory = directory
         self.train_step_cell = train_step_cell
@@ -309,7 +309,7 @@ class Checkpoints(Periodic):
     def act(self, report: StepReport) -> None:
         """Save the training."""
         epoch = math.floor(self.plan.epochs_at(report.step - 1)) + 1  # in which the step began
-        save_training_checkpoint(self.directory, epoch, report.step, self.train_step_cell, self.metadata,
+        save_training_checkpoint(self.directory, epoch, report.step, self.train_step_cell, self.metadata(),
                                  self.keep + 1, self.prefix)
         self.unproven = True
 

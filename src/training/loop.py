@@ -1,5 +1,6 @@
 """The training loop: MindSpore's `Model.train`, with the numbers, signals and callbacks of a run."""
 
+import math
 import os
 import signal
 import threading
@@ -12,7 +13,7 @@ from mindspore.train import Model, RunContext
 
 from src.dataset import BatchStream, create_dataset, user_errors_of
 from src.model_utils.communication import any_rank
-from src.training.callbacks import Callback, RunPlan, StepMeter, arguments_of
+from src.training.callbacks import Callback, RunPlan, StepMeter, StepReport, arguments_of
 
 
 def train(step_cell: nn.Cell, stream: BatchStream, plan: RunPlan, callbacks: Sequence[MindSporeCallback],
@@ -35,9 +36,9 @@ def train(step_cell: nn.Cell, stream: BatchStream, plan: RunPlan, callbacks: Seq
 
     Raises:
         UserError: a record does not fit the network, or a callback stopped the run.
-        KeyboardInterrupt: Ctrl-C or SIGTERM on any rank; the steps up to the next report were finished first, by all.
+        KeyboardInterrupt: Ctrl-C, SIGTERM or SIGHUP on any rank; all of them finished the steps up to the next report.
     """
-    ours = sorted((callback for callback in callbacks if isinstance(callback, Callback)), key=lambda c: c.place)
+    ours = _in_order(callbacks)
     others = [callback for callback in callbacks if not isinstance(callback, Callback)]
     periods = (1,) if others or sink_steps else report_every
     signals = _Signals()
@@ -58,6 +59,24 @@ def train(step_cell: nn.Cell, stream: BatchStream, plan: RunPlan, callbacks: Seq
     finally:
         for callback in ours:
             callback.close()
+
+
+def end_again(callbacks: Sequence[MindSporeCallback], plan: RunPlan) -> None:
+    """Tell our callbacks of the end of a run that has no step left: it may have been killed before it was told."""
+    steps = plan.start_step
+    last = StepReport(steps, plan.epochs_at(steps), math.nan, False, math.nan, math.nan, 0.0, 0.0)
+    ours = _in_order(callbacks)
+    try:
+        for callback in ours:
+            callback.on_end(last)
+    finally:
+        for callback in ours:
+            callback.close()
+
+
+def _in_order(callbacks: Sequence[MindSporeCallback]) -> list[Callback]:
+    """Ours, in the order of their places."""
+    return sorted((callback for callback in callbacks if isinstance(callback, Callback)), key=lambda c: c.place)
 
 
 def _parts(stream: BatchStream, sink_steps: int) -> list[tuple[BatchStream, int]]:
@@ -162,12 +181,12 @@ class _EndOfStep(MindSporeCallback):
 
 
 class _Signals:
-    """Ctrl-C or SIGTERM while training: the first lets the step finish and ends the loop, the second acts at once."""
+    """Ctrl-C, SIGTERM or SIGHUP in training: the first lets the step finish and ends the loop, another acts at once."""
 
     def __init__(self) -> None:
         self.asked_for = False
         in_main_thread = threading.current_thread() is threading.main_thread()
-        self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)
+        self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
                         if in_main_thread and signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL)}
 
     def __enter__(self) -> "_Signals":
@@ -202,6 +221,7 @@ def _give_signals_back() -> None:
     """
     if _LISTENING:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

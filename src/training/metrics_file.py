@@ -89,14 +89,17 @@ class LossPlot(Callback):
 
     def __init__(self, metrics_path: str | Path, plot_path: str | Path, score: str = "masked_lm_accuracy") -> None:
         """The plot is a PNG file, given by plot_file; it shows this score of the evaluations too."""
-        self.metrics_path = metrics_path
+        self.metrics_path = Path(metrics_path)
         self.score = score
         self.plot_path = Path(plot_path)
         make_output_dir(self.plot_path.parent, "plot_file")
 
     def on_end(self, last: StepReport) -> None:
-        """Draw it."""
-        plot_metrics(self.metrics_path, self.plot_path, self.score)
+        """Draw it, unless that was done."""
+        drawn, recorded = (path.stat().st_mtime_ns if path.exists() else 0
+                           for path in (self.plot_path, self.metrics_path))
+        if drawn < recorded:
+            plot_metrics(self.metrics_path, self.plot_path, self.score)
 
 
 def plot_metrics(metrics_path: str | Path, plot_path: str | Path, score: str = "masked_lm_accuracy",

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from src.bert_for_pre_training import initialize_parameters
 from src.bert_model import BertConfig
+from src.checkpoint_files import Checkpoint
 from src.cpu_kernels.library import report_missing, usable
 from src.dataset import BatchStream, Bucketing, Limit
 from src.errors import UserError
@@ -34,7 +35,7 @@ from src.training.callbacks import (
     StepReport,
     StopOnDivergence,
 )
-from src.training.loop import train
+from src.training.loop import end_again, train
 from src.training.metrics_file import LossPlot, MetricsFile, NoMetrics
 from src.training.optimizer import Optimizer
 from src.training.profiling import Profiling
@@ -56,10 +57,15 @@ class Run:
     output_dir: Path
     metrics: MetricsFile | NoMetrics
     writes: bool  # whether this rank writes files
+    evaluated: Mapping[str, Any]  # `TrainingEvaluation.state` at the step that the run goes on from
 
 
 class TrainingEvaluation(Periodic):
-    """Evaluates while training. All ranks compute; `Run.writes` says which one writes."""
+    """Evaluates while training. All ranks compute; `Run.writes` says which one writes.
+
+    A checkpoint knows the evaluations up to its step, because every step is evaluated before it is saved. So a run that
+    was killed at any moment makes up for what it lost.
+    """
 
     place = Place.EVALUATE
     score: str  # what the plot shows
@@ -69,6 +75,23 @@ class TrainingEvaluation(Periodic):
         super().__init__(every, run.plan.start_step)
         self.run = run
         self.network = network
+        self.last: dict[str, Any] | None = run.evaluated.get("last")  # step, lines and results of the last evaluation
+        self.was_shown = False  # by this process
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs to know, anything that JSON can hold."""
+        return {"last": self.last}
+
+    def on_step(self, report: StepReport) -> None:
+        """Evaluate if it is time to; the last step before it is saved."""
+        super().on_step(report)
+        if report.step == self.run.plan.total_steps:
+            self.on_end(report)
+
+    def on_end(self, last: StepReport) -> None:
+        """Evaluate the final weights, unless that is done."""
+        if self.last is None or self.last["step"] != last.step:
+            self._act(last)
 
     def take_weights(self) -> None:
         """Give the network the weights of the moment."""
@@ -78,13 +101,19 @@ class TrainingEvaluation(Periodic):
 
     def show(self, report: StepReport, lines: Sequence[str], results: Mapping[str, float]) -> None:
         """Print the scores behind the reported step, and add them to the metrics file."""
+        self.last = {"step": report.step, "lines": list(lines), "results": dict(results)}
+        self.was_shown = True
         tqdm.write("\n".join(lines))  # clears a progress bar first
         sys.stdout.flush()
         self.run.metrics.write(report.step, **results)
 
     def finish(self) -> dict[str, float]:
-        """Say at the end what came out; return the scores of the run."""
-        return {}
+        """Say at the end what came out, unless that was said; return the scores of the run."""
+        if self.last is None:
+            return {}
+        if not self.was_shown:
+            print("\n".join(self.last["lines"]), flush=True)
+        return self.last["results"]
 
 
 class Job(ABC):
@@ -130,8 +159,8 @@ class Job(ABC):
         """Its name and its group of the configuration."""
 
     @abstractmethod
-    def load(self, step_cell: TrainStep, output_dir: Path, recipe: Mapping[str, object]) -> int:
-        """Load what training starts from, and say what it was; return the optimizer steps that are done already."""
+    def load(self, step_cell: TrainStep, output_dir: Path, recipe: Mapping[str, object]) -> Checkpoint | None:
+        """Load what training starts from, and say what it was; return the checkpoint if a training goes on from it."""
 
     @abstractmethod
     def evaluation(self, run: Run) -> TrainingEvaluation | None:
@@ -165,31 +194,32 @@ def run_training(job: Job, device: DeviceInfo, callbacks: Sequence[mindspore.tra
 
     step_cell = build_training_step(job, device, total_steps)
     recipe = recipe_of(job, device, records.num_rows, samples_per_step)
-    start_step = start_as_first_rank(step_cell, device, lambda: job.load(step_cell, output_dir, recipe))
-    plan = RunPlan(start_step, total_steps, samples_per_step, records.num_rows)
+    start = start_as_first_rank(step_cell, device, lambda: job.load(step_cell, output_dir, recipe))
+    plan = RunPlan(start.step, total_steps, samples_per_step, records.num_rows)
     metrics_path = config.metrics_file or output_dir / "metrics.jsonl"
     metrics = MetricsFile(metrics_path, plan) if writes else NoMetrics()
-    evaluation = job.evaluation(Run(device, step_cell, plan, steps_per_epoch, output_dir, metrics, writes))
-    if start_step >= total_steps or (evaluation and evaluation.wants_to_stop):
-        print(f"nothing left to do: {start_step} of {total_steps} steps are done", flush=True)
-        metrics.close()
-        return evaluation.finish() if evaluation else {}
-
-    stream = BatchStream(
-        records, job.batch_size, total_steps, start_step=start_step, seed=config.seed, shuffle=job.shuffle,
-        accumulation_steps=config.accumulation_steps, bucketing=Bucketing(config.bucket_list, job.length_grouping),
-        rank=device.rank, rank_size=device.rank_size, limits=job.limits)
-    own: list[Callback] = [StopOnDivergence(output_dir, start_step, job.prefix), metrics]
+    evaluation = job.evaluation(Run(device, step_cell, plan, steps_per_epoch, output_dir, metrics, writes,
+                                    start.evaluated))
+    own: list[Callback] = [StopOnDivergence(output_dir, start.step, job.prefix), metrics]
     if config.enable_profiling:
         own.append(Profiling(output_dir / "profile", device.target))
     if evaluation:
         own.append(evaluation)
     if writes:
-        if job.config_name:
-            _write_config(config, output_dir / job.config_name)
-        own += [*_shown(job, plan), *_saved(job, plan, step_cell, output_dir, steps_per_epoch, recipe),
+        own += [*_shown(job, plan), *_saved(job, plan, step_cell, output_dir, steps_per_epoch, recipe, evaluation),
                 LossPlot(metrics_path, config.plot_file or output_dir / "loss.png",
                          evaluation.score if evaluation else "")]
+    if start.step >= total_steps or (evaluation and evaluation.wants_to_stop):
+        print(f"nothing left to do: {start.step} of {total_steps} steps are done", flush=True)
+        end_again(own, plan)
+        return evaluation.finish() if evaluation else {}
+
+    if writes and job.config_name:
+        _write_config(config, output_dir / job.config_name)
+    stream = BatchStream(
+        records, job.batch_size, total_steps, start_step=start.step, seed=config.seed, shuffle=job.shuffle,
+        accumulation_steps=config.accumulation_steps, bucketing=Bucketing(config.bucket_list, job.length_grouping),
+        rank=device.rank, rank_size=device.rank_size, limits=job.limits)
     try:
         train(step_cell, stream, plan, [*own, *callbacks], sink_steps, device.rank_size,
               _report_periods(job, device, evaluation, steps_per_epoch))
@@ -280,11 +310,15 @@ def _shown(job: Job, plan: RunPlan) -> list[Callback]:
 
 
 def _saved(job: Job, plan: RunPlan, step_cell: TrainStep, output_dir: Path, steps_per_epoch: int,
-           recipe: dict[str, Any]) -> list[Callback]:
+           recipe: dict[str, Any], evaluation: TrainingEvaluation | None) -> list[Callback]:
     every = job.save_steps(steps_per_epoch)
     if every is None:
         return []
-    return [Checkpoints(output_dir, step_cell, plan, every, job.config.save_checkpoint_num, recipe, job.prefix)]
+
+    def metadata() -> dict[str, Any]:
+        return recipe | {"evaluated": evaluation.state() if evaluation else {}}
+
+    return [Checkpoints(output_dir, step_cell, plan, every, job.config.save_checkpoint_num, metadata, job.prefix)]
 
 
 def _write_config(config: Config, path: Path) -> None:

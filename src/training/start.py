@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from mindspore import nn
 
@@ -18,9 +19,16 @@ MEANING_OF_WEIGHTS = ("num_attention_heads", "hidden_act", "use_relative_positio
                       "max_relative_position")
 
 
+class Start(NamedTuple):
+    """Where a training starts: the steps that are done, and what is known of their evaluations."""
+
+    step: int
+    evaluated: Mapping[str, Any]
+
+
 def resume_newest(step_cell: nn.Cell, output_dir: Path, recipe: Mapping[str, object], prefix: str = PREFIX
-                  ) -> int | None:
-    """Go on from the newest checkpoint in `output_dir`; return the steps that are done, None where there is none.
+                  ) -> Checkpoint | None:
+    """Go on from the newest checkpoint in `output_dir` and return it; None where there is none.
 
     Raises:
         UserError: the checkpoint cannot be read or does not fit.
@@ -30,7 +38,7 @@ def resume_newest(step_cell: nn.Cell, output_dir: Path, recipe: Mapping[str, obj
         return None
     report_resumption(found, recipe)
     restore_training(step_cell, found)
-    return found.step
+    return found
 
 
 def report_resumption(found: Checkpoint, recipe: Mapping[str, object]) -> None:
@@ -61,12 +69,14 @@ def _flat(recipe: Mapping[str, object], prefix: str = "") -> dict[str, object]:
     return flat
 
 
-def start_as_first_rank(step_cell: TrainStep, device: DeviceInfo, load: Callable[[], int]) -> int:
+def start_as_first_rank(step_cell: TrainStep, device: DeviceInfo, load: Callable[[], Checkpoint | None]) -> Start:
     """Let rank 0 `load` what training starts from, and give all ranks its weights, state and step.
 
     So the ranks start alike by construction, and only the host of rank 0 needs the files.
     """
-    start_step = from_first_rank(load() if device.rank == 0 else None, device.rank, device.rank_size)
+    found = load() if device.rank == 0 else None
+    start = (found.step, found.metadata.get("evaluated", {})) if found else (0, {})
+    start = Start(*from_first_rank(start, device.rank, device.rank_size))
     parameters = [*step_cell.network.get_parameters(), *step_cell.state().values()]
     copy_from_first_rank(parameters, device.rank, device.rank_size)
-    return start_step
+    return start

@@ -105,14 +105,6 @@ def test_results_go_also_when_the_run_fails(cloud, ending):
     assert raised.value is ending and cloud.uploaded() == {"ner_finetune/ckpt/result.ckpt"}
 
 
-def test_a_stopped_job_uploads_too(cloud):
-    with pytest.raises(KeyboardInterrupt), cloud_storage(cloud.config()) as config:
-        write_result(config)
-        signal.raise_signal(signal.SIGTERM)
-    assert cloud.uploaded() == {"ner_finetune/ckpt/result.ckpt"}
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-
-
 def test_an_upload_that_fails(cloud, capsys):
     message = "^train_url: cannot copy .*/train to s3://forbidden/x: 403 Forbidden: [^\n]*$"
     with (pytest.raises(UserError, match=message),

@@ -169,7 +169,7 @@ class Training(nn.Cell):
 
 @pytest.fixture
 def saver(tmp_path: Path) -> Checkpoints:
-    return Checkpoints(tmp_path, Training(), PLAN, every=2, keep=1, metadata={"seed": 5})
+    return Checkpoints(tmp_path, Training(), PLAN, every=2, keep=1, metadata=lambda: {"seed": 5})
 
 
 def saved(directory: Path) -> list[str]:

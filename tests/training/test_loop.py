@@ -227,7 +227,7 @@ class Signal(Callback):
                 os.kill(os.getpid(), number)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_first_interrupt_lets_the_step_finish(records_dir: Path, number: signal.Signals) -> None:
     stream, plan = stream_and_plan(records_dir)
     witness, handler = Witness(), signal.getsignal(number)

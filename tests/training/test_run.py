@@ -148,6 +148,76 @@ def test_every_other_change_is_named(begun, capsys, option, value, told):
     assert "nothing left to do" in printed.out
 
 
+# ---------------------------------------------------------------- killed around an evaluation
+
+class Killed(BaseException):
+    """Ends the process, as far as the run is concerned."""
+
+
+def kill_at(step: int, where: Place) -> Callback:
+    """Ends the run when the run's own callbacks of a place have been told of a step."""
+    class Kill(Callback):
+        place = where
+
+        def on_step(self, report: StepReport) -> None:
+            if report.step == step:
+                raise Killed
+
+    return Kill()
+
+
+def pretraining_with_scores(records: Path, output: Path) -> Job:
+    folder = records / "mindrecord"
+    return pretraining(folder, output, train_steps=4, save_checkpoint_steps=2, train_with_eval="true",
+                       eval_data_dir=folder, resume="true")
+
+
+def finetuning_with_scores(records: Path, output: Path) -> Job:
+    return finetuning(records, output, train_steps=4, save_checkpoint_steps=2, eval_steps=2, resume="true",
+                      early_stopping_patience=3)
+
+
+KINDS = {"pretraining": pretraining_with_scores, "fine-tuning": finetuning_with_scores}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request, toy_records, classifier_data, tmp_path_factory):
+    """What makes a job that writes to a folder, and the folder of a run that was never killed."""
+    records = toy_records if request.param == "pretraining" else classifier_data
+    whole = tmp_path_factory.mktemp("whole")
+
+    def make(output: Path) -> Job:
+        return KINDS[request.param](records, output)
+
+    job = make(whole)
+    run_training(job, set_up_device(job.config))
+    return make, whole
+
+
+def told(folder: Path) -> list[dict]:
+    return [{key: value for key, value in line.items() if key != "samples_per_second"}
+            for line in read_metrics(folder / "metrics.jsonl")]
+
+
+@pytest.mark.parametrize(("step", "where"), [
+    (4, Place.EVALUATE), (4, Place.SAVE), pytest.param(2, Place.SAVE, marks=pytest.mark.slow)])
+def test_a_run_killed_around_an_evaluation_leaves_what_a_whole_run_leaves(kind, tmp_path, capsys, step, where):
+    make, whole = kind
+    job = make(tmp_path)
+    with pytest.raises(Killed):
+        run_training(job, set_up_device(job.config), [kill_at(step, where)])
+    job = make(tmp_path)
+    results = run_training(job, set_up_device(job.config))
+    printed = capsys.readouterr().out.replace(str(tmp_path), "")
+    assert results == run_training(make(whole), set_up_device(job.config))  # which has its end left to do, once more
+    at_the_end = capsys.readouterr().out.replace(str(whole), "").partition("4 of 4 steps are done\n")[2]
+    assert at_the_end.strip() and printed.endswith(at_the_end)
+    assert told(tmp_path) == told(whole)
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in whole.iterdir()}
+    for path in whole.glob("*predictions*"):
+        assert (tmp_path / path.name).read_bytes() == path.read_bytes()
+
+
 # ---------------------------------------------------------------- options of old files
 
 def test_a_profile_lies_beside_the_checkpoints(toy_records, tmp_path):

@@ -64,20 +64,20 @@ class Pretraining(Job):
         name, group = self.optimizer_options()
         return create_optimizer(name, network, group, total_steps)
 
-    def load(self, step_cell: TrainStep, output_dir: Path, recipe: Mapping[str, object]) -> int:
+    def load(self, step_cell: TrainStep, output_dir: Path, recipe: Mapping[str, object]) -> Checkpoint | None:
         """The newest checkpoint of the run if it is to resume, or else `load_checkpoint_path`.
 
         Of a checkpoint of training everything is taken; of weights alone the training starts at step 0.
         """
         done = resume_newest(step_cell, output_dir, recipe) if self.config.resume else None
         if done is not None or not self.config.load_checkpoint_path:
-            return done or 0
+            return done
         found = load_checkpoint_path(self.config.load_checkpoint_path, step_cell)
         if isinstance(found, Checkpoint):
             report_resumption(found, recipe)
-            return found.step
+            return found
         print(found, flush=True)
-        return 0
+        return None
 
     def evaluation(self, run: Run) -> TrainingEvaluation | None:
         """With each checkpoint, if `train_with_eval` says so."""
