@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from src.cpu_kernels.library import plain_operators
+from src.device_forms import built_for
 from src.errors import UserError
 from src.files import atomic_files, make_output_dir, open_to_others
+from src.inference.lite_config import BATCH_SIZES, SUFFIX, lite_config
 from src.inference.onnx_export import INPUTS, write_onnx
 from src.initialization import undrawn_weights
 from src.model_utils.config import Config
@@ -28,6 +31,10 @@ def export_model(config: Config, device_target: str) -> Path:
     A JSON file beside it tells task, inputs, outputs and classes: `name.json`, of an ONNX model `name.onnx.json`, since
     its inputs have other shapes than those of a MINDIR model of the same name.
 
+    Args:
+        config: of the task.
+        device_target: what this process computes on; `export_target` may name another device for the model.
+
     Raises:
         UserError: an option is missing, the checkpoint does not fit, or the format needs another device.
     """
@@ -40,12 +47,30 @@ def export_model(config: Config, device_target: str) -> Path:
     if file_format == "ONNX":
         onnx_package("onnx", "file_format ONNX")
     path = model_path(config.export_file_name, file_format)
-    task = task_type(config.description).from_config(config, device_target)
-    with undrawn_weights(), plain_operators():  # that every MindSpore has
-        network = task.inference_network()
-    make_output_dir(path.parent, "export_file_name")
-    task.load(network, config.export_ckpt_file, "export_ckpt_file")
-    return _write(task, network, path)
+    target = _target(config, device_target)
+    task = task_type(config.description).from_config(config, target)
+    with built_for(target):
+        with undrawn_weights(), plain_operators():  # that every MindSpore has
+            network = task.inference_network()
+        make_output_dir(path.parent, "export_file_name")
+        task.load(network, config.export_ckpt_file, "export_ckpt_file")
+        if target == "Ascend" and task.untried_on_ascend:
+            print(f"export_target: {task.untried_on_ascend}", file=sys.stderr, flush=True)
+        return _write(task, network, path, target)
+
+
+def _target(config: Config, device_target: str) -> str:
+    """The device that the model is for."""
+    asked_for, file_format = config.export_target, config.file_format
+    if asked_for == "auto":
+        return device_target
+    if file_format == "ONNX":
+        print(f"export_target: {asked_for} is not used, since an ONNX model is the same for every device",
+              file=sys.stderr, flush=True)
+        return device_target
+    if file_format == "AIR" and asked_for != "Ascend":
+        raise UserError(f"export_target: found {asked_for}, but file_format AIR is for Ascend only; use MINDIR or ONNX")
+    return asked_for
 
 
 def model_path(name: str, file_format: str) -> Path:
@@ -55,8 +80,8 @@ def model_path(name: str, file_format: str) -> Path:
     return path if path.suffix == extension else path.with_name(path.name + extension)
 
 
-def _write(task: Task, network: nn.Cell, path: Path) -> Path:
-    """Write model and description into a temporary directory first; return the model.
+def _write(task: Task, network: nn.Cell, path: Path, target: str) -> Path:
+    """Write the model and what describes it into a temporary directory first; return the model.
 
     A MINDIR model of more than 1 GB consists of `name_graph.mindir` and the weights in `name_variables/`.
     """
@@ -67,7 +92,7 @@ def _write(task: Task, network: nn.Cell, path: Path) -> Path:
     if head.further_inputs:  # positions of masked words
         count = None if is_onnx else config.max_predictions_per_seq
         shapes |= dict.fromkeys(head.further_inputs, (shape[0], count))
-    about = _description(task, head, shapes)
+    about = _description(task, head, shapes, target)
     try:
         with atomic_files(path.parent) as directory:
             if is_onnx:
@@ -78,6 +103,11 @@ def _write(task: Task, network: nn.Cell, path: Path) -> Path:
                 path = path.with_name(f"{path.stem}_graph{path.suffix}")
             about_path = directory / f"{path.name if is_onnx else path.stem}.json"
             about_path.write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            lite_path = path.with_suffix(SUFFIX)
+            if config.file_format == "MINDIR" and target == "Ascend":
+                (directory / lite_path.name).write_text(lite_config(shapes), encoding="utf-8")
+            elif config.file_format == "MINDIR":
+                lite_path.unlink(missing_ok=True)  # of an earlier model of this name
             open_to_others(directory.rglob("*"))
             for written in directory.iterdir():
                 if written.is_dir():  # it cannot replace one that has files
@@ -88,7 +118,7 @@ def _write(task: Task, network: nn.Cell, path: Path) -> Path:
     return path
 
 
-def _description(task: Task, head: Head, shapes: dict[str, tuple[int | None, ...]]) -> dict:
+def _description(task: Task, head: Head, shapes: dict[str, tuple[int | None, ...]], target: str) -> dict:
     config, sizes = task.config, task.bert_config
     about = {"task": config.description, "format": config.file_format, "inputs": list(shapes),
              "input_shape": list(shapes[INPUTS[0]]), "input_type": "int32", "outputs": list(head.outputs),
@@ -97,7 +127,9 @@ def _description(task: Task, head: Head, shapes: dict[str, tuple[int | None, ...
     if config.file_format == "ONNX" and head.further_outputs:
         about["further_outputs"] = list(head.further_outputs)
     if config.file_format != "ONNX":
-        about["config"] = portable_values(config)
+        about |= {"target": target, "config": portable_values(config)}
+        if target == "Ascend" and None in shapes[INPUTS[0]]:
+            about["batch_sizes"] = list(BATCH_SIZES)
     return about | {f"{name}_shape": list(shapes[name]) for name in head.further_inputs}
 
 

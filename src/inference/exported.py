@@ -27,6 +27,7 @@ class MindirNetwork:
     def __init__(self, path: Path, task: str) -> None:
         if not path.is_file():
             raise UserError(f"--model: there is no MINDIR model {path}; make it with export.py, or give another name")
+        self.path = path
         about_path = path.with_suffix(".json")
         try:
             self.about = json.loads(about_path.read_text(encoding="utf-8"))
@@ -47,8 +48,19 @@ class MindirNetwork:
                             ) from error
 
     def __call__(self, *columns: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Map input columns to the outputs of the network."""
-        return self.graph(*columns)  # pyright: ignore[reportReturnType] - GraphCell does not declare its result
+        """Map input columns to the outputs of the network.
+
+        Raises:
+            UserError: the model is for another device than this process computes on, and cannot be computed here.
+        """
+        try:
+            return self.graph(*columns)  # pyright: ignore[reportReturnType] - GraphCell does not declare its result
+        except (RuntimeError, TypeError, ValueError) as error:
+            device, target = ms.get_context("device_target"), self.about.get("target")
+            if target in (None, device):
+                raise
+            raise UserError(f"--model: {self.path} is for {target}, and {device} cannot compute it: "
+                            f"{str(error).strip().splitlines()[0]}; export it with --export_target {device}") from error
 
 
 def check_classes(task: Task, about: Mapping, path: Path) -> None:
