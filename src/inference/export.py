@@ -17,6 +17,7 @@ from src.files import atomic_files, make_output_dir, open_to_others
 from src.inference.lite_config import BATCH_SIZES, SUFFIX, lite_config
 from src.inference.onnx_export import INPUTS, write_onnx
 from src.initialization import undrawn_weights
+from src.lstm import BidirectionalLSTM
 from src.model_utils.config import Config
 from src.onnx_graph import Head, onnx_package
 from src.tasks.base import Task
@@ -92,7 +93,10 @@ def _write(task: Task, network: nn.Cell, path: Path, target: str) -> Path:
     if head.further_inputs:  # positions of masked words
         count = None if is_onnx else config.max_predictions_per_seq
         shapes |= dict.fromkeys(head.further_inputs, (shape[0], count))
-    about = _description(task, head, shapes, target)
+    about = _description(task, head, shapes)
+    if not is_onnx:
+        about |= _about_target(network, shapes, target)
+    for_lite = config.file_format == "MINDIR" and target == "Ascend"
     try:
         with atomic_files(path.parent) as directory:
             if is_onnx:
@@ -103,22 +107,21 @@ def _write(task: Task, network: nn.Cell, path: Path, target: str) -> Path:
                 path = path.with_name(f"{path.stem}_graph{path.suffix}")
             about_path = directory / f"{path.name if is_onnx else path.stem}.json"
             about_path.write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-            lite_path = path.with_suffix(SUFFIX)
-            if config.file_format == "MINDIR" and target == "Ascend":
-                (directory / lite_path.name).write_text(lite_config(shapes), encoding="utf-8")
-            elif config.file_format == "MINDIR":
-                lite_path.unlink(missing_ok=True)  # of an earlier model of this name
+            if for_lite:
+                (directory / path.with_suffix(SUFFIX).name).write_text(lite_config(shapes), encoding="utf-8")
             open_to_others(directory.rglob("*"))
             for written in directory.iterdir():
                 if written.is_dir():  # it cannot replace one that has files
                     shutil.rmtree(path.with_name(written.name), ignore_errors=True)
+        if config.file_format == "MINDIR" and not for_lite:
+            path.with_suffix(SUFFIX).unlink(missing_ok=True)  # of an earlier model of this name
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}; free space or give another export_file_name"
                         ) from error
     return path
 
 
-def _description(task: Task, head: Head, shapes: dict[str, tuple[int | None, ...]], target: str) -> dict:
+def _description(task: Task, head: Head, shapes: dict[str, tuple[int | None, ...]]) -> dict:
     config, sizes = task.config, task.bert_config
     about = {"task": config.description, "format": config.file_format, "inputs": list(shapes),
              "input_shape": list(shapes[INPUTS[0]]), "input_type": "int32", "outputs": list(head.outputs),
@@ -127,10 +130,17 @@ def _description(task: Task, head: Head, shapes: dict[str, tuple[int | None, ...
     if config.file_format == "ONNX" and head.further_outputs:
         about["further_outputs"] = list(head.further_outputs)
     if config.file_format != "ONNX":
-        about |= {"target": target, "config": portable_values(config)}
-        if target == "Ascend" and None in shapes[INPUTS[0]]:
-            about["batch_sizes"] = list(BATCH_SIZES)
+        about["config"] = portable_values(config)
     return about | {f"{name}_shape": list(shapes[name]) for name in head.further_inputs}
+
+
+def _about_target(network: nn.Cell, shapes: dict[str, tuple[int | None, ...]], target: str) -> dict:
+    about: dict = {"target": target}
+    if any(isinstance(cell, BidirectionalLSTM) for _, cell in network.cells_and_names()):
+        about["target_only"] = True  # the CPU would take the LSTM of a GPU, and read its weights in another order
+    if target == "Ascend" and None in shapes[INPUTS[0]]:
+        about["batch_sizes"] = list(BATCH_SIZES)
+    return about
 
 
 def portable_values(config: Config) -> dict:

@@ -21,13 +21,12 @@ class MindirNetwork:
         task: the `description` that it must have been exported for.
 
     Raises:
-        UserError: the file is missing, damaged or of another task.
+        UserError: the file is missing, damaged, of another task, or for another device only.
     """
 
     def __init__(self, path: Path, task: str) -> None:
         if not path.is_file():
             raise UserError(f"--model: there is no MINDIR model {path}; make it with export.py, or give another name")
-        self.path = path
         about_path = path.with_suffix(".json")
         try:
             self.about = json.loads(about_path.read_text(encoding="utf-8"))
@@ -38,6 +37,10 @@ class MindirNetwork:
         if found != task:
             raise UserError(f"--model: {path} is of {found}, but the configuration is of {task}; give the "
                             f"configuration and the model of one task")
+        device, target = ms.get_context("device_target"), self.about.get("target")
+        if self.about.get("target_only") and target != device:
+            raise UserError(f"--model: {path} has a kernel that is for {target} only, and this is a {device}; export it "
+                            f"with --export_target {device}")
         try:
             self.graph = nn.GraphCell(ms.load(str(path)))
             shape = self.about["input_shape"]
@@ -48,19 +51,8 @@ class MindirNetwork:
                             ) from error
 
     def __call__(self, *columns: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Map input columns to the outputs of the network.
-
-        Raises:
-            UserError: the model is for another device than this process computes on, and cannot be computed here.
-        """
-        try:
-            return self.graph(*columns)  # pyright: ignore[reportReturnType] - GraphCell does not declare its result
-        except (RuntimeError, TypeError, ValueError) as error:
-            device, target = ms.get_context("device_target"), self.about.get("target")
-            if target in (None, device):
-                raise
-            raise UserError(f"--model: {self.path} is for {target}, and {device} cannot compute it: "
-                            f"{str(error).strip().splitlines()[0]}; export it with --export_target {device}") from error
+        """Map input columns to the outputs of the network."""
+        return self.graph(*columns)  # pyright: ignore[reportReturnType] - GraphCell does not declare its result
 
 
 def check_classes(task: Task, about: Mapping, path: Path) -> None:
