@@ -39,8 +39,8 @@ class MindirNetwork:
                             f"configuration and the model of one task")
         device, target = ms.get_context("device_target"), self.about.get("target")
         if self.about.get("target_only") and target != device:
-            raise UserError(f"--model: {path} has a kernel that is for {target} only, and this is a {device}; export it "
-                            f"with --export_target {device}")
+            raise UserError(f"--model: {path} has a kernel for {target} only, and this is a {device}; export it with "
+                            f"--export_target {device}")
         try:
             self.graph = nn.GraphCell(ms.load(str(path)))
             shape = self.about["input_shape"]

@@ -182,7 +182,7 @@ def test_lstm_and_crf_for_ascend(tmp_path, capsys):
     assert "export_target: the LSTM, whose kernel is float16 (with_lstm) and the search" in capsys.readouterr().err
     _, operators = read_mindir(tmp_path / "bert.mindir")
     assert operators & {"LSTM", "DynamicRNN"} == {"DynamicRNN"}
-    with pytest.raises(UserError, match="bert.mindir has a kernel that is for Ascend only, and this is a CPU; export"):
+    with pytest.raises(UserError, match="bert.mindir has a kernel for Ascend only, and this is a CPU; export"):
         MindirNetwork(tmp_path / "bert.mindir", "run_ner")
     assert NerTask.from_config(config.replaced({"use_crf": False, "with_lstm": False})).untried_on_ascend == ""
 
