@@ -7,6 +7,7 @@ import pytest
 from mindspore import Tensor, nn, ops
 from paths import FIXTURES
 
+from src.device_forms import built_for
 from src.lstm import BidirectionalLSTM
 
 pytestmark = pytest.mark.usefixtures("graph_mode")
@@ -36,6 +37,34 @@ class Gradients(nn.Cell):
         inputs, weights = self.gradients(self.network, self.weights)(
             x, mask, factors, (ops.ones_like(total), ops.zeros_like(states)))
         return states, inputs[0], weights
+
+
+class DynamicRNN(nn.Cell):
+    """Ascend's operator by its description: weights [I+H,4H], the gates in the order of its outputs i, j, f, o."""
+
+    def construct(self, x, weights, bias, _, hidden, cell):
+        hidden, cell, states, cells = hidden[0], cell[0], [], []
+        for step in range(x.shape[0]):
+            gates = ops.matmul(ops.concat((x[step], hidden), 1), weights) + bias
+            i, j, f, o = ops.split(gates, hidden.shape[1], 1)
+            cell = ops.sigmoid(f) * cell + ops.sigmoid(i) * ops.tanh(j)
+            hidden = ops.sigmoid(o) * ops.tanh(cell)
+            states.append(hidden)
+            cells.append(cell)
+        return ops.stack(states), ops.stack(states), ops.stack(cells), *[x] * 5  # the rest is for the gradient
+
+
+@pytest.mark.slow
+def test_states_for_an_ascend_equal_torch():
+    expected = np.load(FIXTURES / "lstm" / "packed.npz")
+    with built_for("Ascend"):
+        lstm = BidirectionalLSTM(6, 4)
+    lstm.rnn.lstm = DynamicRNN()
+    for parameter in lstm.trainable_params():
+        parameter.set_data(Tensor(expected[f"weight/{parameter.name}"]))
+    mask = expected["mask"]
+    states = lstm(Tensor(expected["x"]), Tensor(mask)).asnumpy() * mask[:, :, None]
+    np.testing.assert_allclose(states, expected["states"], atol=3e-3)  # float16
 
 
 def test_states_and_gradients_equal_torch():

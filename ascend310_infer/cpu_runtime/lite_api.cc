@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <exception>
+#include <fstream>
 #include <functional>
 #include <sstream>
 #include <stdexcept>
@@ -211,6 +212,19 @@ class Model::Impl {
 
 Model::Model() = default;
 Model::~Model() = default;
+
+Status Model::LoadConfig(const std::string &config_path) {
+  if (impl_) {
+    return Status(kMCFailed, "the model was built before");
+  }
+  std::ifstream file(config_path);
+  for (std::string line; std::getline(file, line);) {
+    if (!line.empty() && line.front() == '[' && line.back() == ']') {
+      return Status::OK();
+    }
+  }
+  return Status(kMCInvalidInput, "it has no [section]");
+}
 
 Status Model::Build(const std::string &model_path, ModelType, const std::shared_ptr<Context> &model_context) {
   const auto &devices = model_context->MutableDeviceInfo();

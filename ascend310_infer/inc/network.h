@@ -8,11 +8,12 @@
 #include <vector>
 
 #include "inc/input_files.h"
+#include "inc/lite_config.h"
 #include "include/api/model.h"
 
 class Network {
  public:
-  // Loads the model and compiles it for the device. Throws Failure.
+  // Loads the model, as its configuration says if there is one, and compiles it for the device. Throws Failure.
   Network(const std::string &model_path, const std::string &device_type, uint32_t device_id);
 
   size_t InputCount() const { return inputs_.size(); }
@@ -35,6 +36,7 @@ class Network {
   void Resize(int64_t rows);
 
   std::string model_path_;
+  LiteConfig config_;
   mindspore::Model model_;
   std::vector<Input> inputs_;
   std::vector<mindspore::MSTensor> tensors_;  // of the inputs, with the shapes of the batch

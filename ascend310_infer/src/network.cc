@@ -30,7 +30,8 @@ void Require(const Status &status, const std::string &file, const std::string &w
   throw Failure(file + ": " + what + ": " + reason);
 }
 
-std::shared_ptr<mindspore::Context> MakeContext(const std::string &device_type, uint32_t device_id) {
+std::shared_ptr<mindspore::Context> MakeContext(const std::string &device_type, uint32_t device_id,
+                                                const LiteConfig &config) {
   auto context = std::make_shared<mindspore::Context>();
   auto &devices = context->MutableDeviceInfo();
   if (device_type == "CPU") {
@@ -42,6 +43,10 @@ std::shared_ptr<mindspore::Context> MakeContext(const std::string &device_type, 
   } else {
     auto ascend = std::make_shared<mindspore::AscendDeviceInfo>();
     ascend->SetDeviceID(device_id);
+    if (!config.batch_sizes.empty()) {  // from the configuration itself Lite takes those of images only
+      ascend->SetInputShape(config.input_shape);
+      ascend->SetDynamicBatchSize(config.batch_sizes);
+    }
     devices.push_back(ascend);
   }
   return context;
@@ -54,7 +59,11 @@ Network::Network(const std::string &model_path, const std::string &device_type, 
   if (!std::filesystem::is_regular_file(model_path)) {
     throw Failure("--model_path: there is no file " + model_path + "; make it with export.py --file_format MINDIR");
   }
-  Require(model_.Build(model_path, mindspore::kMindIR, MakeContext(device_type, device_id)), model_path,
+  config_ = ReadLiteConfig(model_path);
+  if (!config_.path.empty()) {
+    Require(model_.LoadConfig(config_.path), config_.path, "cannot load this configuration");
+  }
+  Require(model_.Build(model_path, mindspore::kMindIR, MakeContext(device_type, device_id, config_)), model_path,
           "cannot load this model for " + device_type);
   tensors_ = model_.GetInputs();
   for (const auto &tensor : tensors_) {
@@ -104,6 +113,7 @@ void Network::Load(const BatchFiles &batch) {
     }
     rows = rows_here;
   }
+  config_.RequireBatchSize(rows, batch.files[0].string());
   Resize(rows);
   for (size_t i = 0; i < inputs_.size(); ++i) {
     void *target = tensors_[i].MutableData();

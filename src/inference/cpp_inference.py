@@ -17,6 +17,7 @@ from src.dataset import EvaluationBatches
 from src.errors import UserError
 from src.files import make_output_dir, read_json_object
 from src.inference.exported import check_classes
+from src.inference.lite_config import fitting_batch_size
 from src.model_utils.config import Config
 from src.tasks.finetune_task import FinetuneTask
 from src.tasks.registry import all_tasks, load_task_config, task_type
@@ -91,7 +92,8 @@ def write_inputs(task: FinetuneTask, model_path: str, about: Mapping | None, dir
     """Write the records to evaluate on as `NN_data/{task}_bs{batch}_{index}.bin`, and the manifest beside them.
 
     NN counts the columns, a file holds one column of a batch. All batches have the same size: the model's, or
-    `eval_batch_size` when the model takes any. Copies of records fill the last one up.
+    `eval_batch_size` when the model takes any, or the next of several that it takes. Copies of records fill the last
+    one up.
 
     Args:
         task: whose records.
@@ -115,7 +117,10 @@ def write_inputs(task: FinetuneTask, model_path: str, about: Mapping | None, dir
                             f"{task.bert_config.seq_length}; give the configuration that it was exported with")
         check_classes(task, about, Path(model_path))
     records = task.eval_records()
-    batch_size = batch_size or min(task.config.eval_batch_size, records.num_rows)
+    if not batch_size:
+        batch_size = min(task.config.eval_batch_size, records.num_rows)
+        if about and "batch_sizes" in about:
+            batch_size = fitting_batch_size(batch_size, about["batch_sizes"])
     batches = EvaluationBatches(records, batch_size, limits=task.limits)
     manifest = {"config": task.config.to_dict(), "model_path": model_path, "model": about, "batch_size": batch_size,
                 "num_rows": records.num_rows, "columns": list(records.columns),

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -10,10 +11,13 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from src.cpu_kernels.library import plain_operators
+from src.device_forms import built_for
 from src.errors import UserError
 from src.files import atomic_files, make_output_dir, open_to_others
+from src.inference.lite_config import BATCH_SIZES, SUFFIX, lite_config
 from src.inference.onnx_export import INPUTS, write_onnx
 from src.initialization import undrawn_weights
+from src.lstm import BidirectionalLSTM
 from src.model_utils.config import Config
 from src.onnx_graph import Head, onnx_package
 from src.tasks.base import Task
@@ -28,6 +32,10 @@ def export_model(config: Config, device_target: str) -> Path:
     A JSON file beside it tells task, inputs, outputs and classes: `name.json`, of an ONNX model `name.onnx.json`, since
     its inputs have other shapes than those of a MINDIR model of the same name.
 
+    Args:
+        config: of the task.
+        device_target: what this process computes on; `export_target` may name another device for the model.
+
     Raises:
         UserError: an option is missing, the checkpoint does not fit, or the format needs another device.
     """
@@ -40,12 +48,30 @@ def export_model(config: Config, device_target: str) -> Path:
     if file_format == "ONNX":
         onnx_package("onnx", "file_format ONNX")
     path = model_path(config.export_file_name, file_format)
-    task = task_type(config.description).from_config(config, device_target)
-    with undrawn_weights(), plain_operators():  # that every MindSpore has
-        network = task.inference_network()
-    make_output_dir(path.parent, "export_file_name")
-    task.load(network, config.export_ckpt_file, "export_ckpt_file")
-    return _write(task, network, path)
+    target = _target(config, device_target)
+    task = task_type(config.description).from_config(config, target)
+    with built_for(target):
+        with undrawn_weights(), plain_operators():  # that every MindSpore has
+            network = task.inference_network()
+        make_output_dir(path.parent, "export_file_name")
+        task.load(network, config.export_ckpt_file, "export_ckpt_file")
+        if target == "Ascend" and task.untried_on_ascend:
+            print(f"export_target: {task.untried_on_ascend}", file=sys.stderr, flush=True)
+        return _write(task, network, path, target)
+
+
+def _target(config: Config, device_target: str) -> str:
+    """The device that the model is for."""
+    asked_for, file_format = config.export_target, config.file_format
+    if asked_for == "auto":
+        return device_target
+    if file_format == "ONNX":
+        print(f"export_target: {asked_for} is not used, since an ONNX model is the same for every device",
+              file=sys.stderr, flush=True)
+        return device_target
+    if file_format == "AIR" and asked_for != "Ascend":
+        raise UserError(f"export_target: found {asked_for}, but file_format AIR is for Ascend only; use MINDIR or ONNX")
+    return asked_for
 
 
 def model_path(name: str, file_format: str) -> Path:
@@ -55,8 +81,8 @@ def model_path(name: str, file_format: str) -> Path:
     return path if path.suffix == extension else path.with_name(path.name + extension)
 
 
-def _write(task: Task, network: nn.Cell, path: Path) -> Path:
-    """Write model and description into a temporary directory first; return the model.
+def _write(task: Task, network: nn.Cell, path: Path, target: str) -> Path:
+    """Write the model and what describes it into a temporary directory first; return the model.
 
     A MINDIR model of more than 1 GB consists of `name_graph.mindir` and the weights in `name_variables/`.
     """
@@ -68,6 +94,9 @@ def _write(task: Task, network: nn.Cell, path: Path) -> Path:
         count = None if is_onnx else config.max_predictions_per_seq
         shapes |= dict.fromkeys(head.further_inputs, (shape[0], count))
     about = _description(task, head, shapes)
+    if not is_onnx:
+        about |= _about_target(network, shapes, target)
+    for_lite = config.file_format == "MINDIR" and target == "Ascend"
     try:
         with atomic_files(path.parent) as directory:
             if is_onnx:
@@ -78,10 +107,14 @@ def _write(task: Task, network: nn.Cell, path: Path) -> Path:
                 path = path.with_name(f"{path.stem}_graph{path.suffix}")
             about_path = directory / f"{path.name if is_onnx else path.stem}.json"
             about_path.write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            if for_lite:
+                (directory / path.with_suffix(SUFFIX).name).write_text(lite_config(shapes), encoding="utf-8")
             open_to_others(directory.rglob("*"))
             for written in directory.iterdir():
                 if written.is_dir():  # it cannot replace one that has files
                     shutil.rmtree(path.with_name(written.name), ignore_errors=True)
+        if config.file_format == "MINDIR" and not for_lite:
+            path.with_suffix(SUFFIX).unlink(missing_ok=True)  # of an earlier model of this name
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}; free space or give another export_file_name"
                         ) from error
@@ -99,6 +132,15 @@ def _description(task: Task, head: Head, shapes: dict[str, tuple[int | None, ...
     if config.file_format != "ONNX":
         about["config"] = portable_values(config)
     return about | {f"{name}_shape": list(shapes[name]) for name in head.further_inputs}
+
+
+def _about_target(network: nn.Cell, shapes: dict[str, tuple[int | None, ...]], target: str) -> dict:
+    about: dict = {"target": target}
+    if any(isinstance(cell, BidirectionalLSTM) for _, cell in network.cells_and_names()):
+        about["target_only"] = True  # the CPU would take the LSTM of a GPU, and read its weights in another order
+    if target == "Ascend" and None in shapes[INPUTS[0]]:
+        about["batch_sizes"] = list(BATCH_SIZES)
+    return about
 
 
 def portable_values(config: Config) -> dict:

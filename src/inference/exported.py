@@ -21,7 +21,7 @@ class MindirNetwork:
         task: the `description` that it must have been exported for.
 
     Raises:
-        UserError: the file is missing, damaged or of another task.
+        UserError: the file is missing, damaged, of another task, or for another device only.
     """
 
     def __init__(self, path: Path, task: str) -> None:
@@ -37,6 +37,10 @@ class MindirNetwork:
         if found != task:
             raise UserError(f"--model: {path} is of {found}, but the configuration is of {task}; give the "
                             f"configuration and the model of one task")
+        device, target = ms.get_context("device_target"), self.about.get("target")
+        if self.about.get("target_only") and target != device:
+            raise UserError(f"--model: {path} has a kernel for {target} only, and this is a {device}; export it with "
+                            f"--export_target {device}")
         try:
             self.graph = nn.GraphCell(ms.load(str(path)))
             shape = self.about["input_shape"]

@@ -97,6 +97,11 @@ class Task(ABC):
         """What predicts on new texts; it calls `open_model` when everything else is in order."""
 
     @property
+    def untried_on_ascend(self) -> str:
+        """What of the exported network has not run on an Ascend, and what to do about it; empty for nothing."""
+        return ""
+
+    @property
     def num_class(self) -> int | None:
         """Number of classes or tags; None where there are none."""
         return None

@@ -127,7 +127,8 @@ def test_lines_of_the_wrong_kind_are_named(tmp_path):
 # ---------------------------------------------------------------- exported models, masks
 
 @pytest.mark.parametrize(("options", "name"), [
-    (["--export_batch_size", "0"], "any.mindir"), (["--export_batch_size", "2"], "two.mindir"),
+    (["--export_batch_size", "0"], "any.mindir"),
+    (["--export_batch_size", "2", "--export_target", "ascend"], "two.mindir"),
     (["--file_format", "ONNX"], "bert.onnx")])
 def test_an_exported_model_predicts_the_same(model, tmp_path, capsys, options, name):
     export.main([*model, "--export_ckpt_file", model[-1], "--export_file_name", str(tmp_path / name), *options])

@@ -159,6 +159,24 @@ def test_scores_are_those_of_python(name, exported, run, tmp_path, capsys):
     assert predictions == (tmp_path / "python.json").read_text(encoding="utf-8")
 
 
+def test_model_for_ascend(exported, run, tmp_path):
+    """It has the operators of an Ascend, which the CPU has too, and a batch size of those that its file allows."""
+    folder, options = exported("classifier")
+    export.main(["--description", "run_classifier", *options, "--export_ckpt_file", str(folder / "a.ckpt"),
+                 "--export_file_name", str(tmp_path / "bert"), "--export_target", "ascend", "--export_batch_size", "0"])
+    preprocess.main(["--model_path", str(tmp_path / "bert.mindir"), *data_options(folder, options),
+                     "--result_path", str(tmp_path / "preprocess_Result")])
+    done = run(tmp_path, "--model_path", tmp_path / "bert.mindir")
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path / "result_Files").iterdir()} == {
+        "classifier_bs16_0_0.bin", "classifier_bs16_1_0.bin"}  # eval_batch_size is 8
+    found = postprocess.main(["--preprocess_path", str(tmp_path / "preprocess_Result"),
+                              "--result_path", str(tmp_path / "result_Files")])
+    wanted = run_classifier.main([*options, "--do_eval", "true", "--load_finetune_checkpoint_path",
+                                  str(folder / "a.ckpt")])
+    assert found == pytest.approx(wanted, rel=1e-4)
+
+
 def test_files_have_the_documented_names(exported, run, tmp_path):
     folder, options = exported("classifier")
     preprocess.main(["--model_path", str(folder / "bert.mindir"), *data_options(folder, options),
@@ -250,6 +268,30 @@ def test_inputs_and_batches_are_those_of_the_model(four_inputs, inputs, run, tmp
     assert sorted(path.name for path in results.iterdir()) == ["a_0.bin", "a_1.bin", "b_0.bin", "b_1.bin"]
     np.testing.assert_array_equal(np.fromfile(results / "a_0.bin", np.int32), np.full(2 * WIDTH, 4321))
     np.testing.assert_array_equal(np.fromfile(results / "b_1.bin", np.int32), np.full(3 * WIDTH, -1))
+
+
+CONFIG = """[ascend_context]
+precision_mode=preferred_fp32
+
+[acl_option_cfg_param]
+input_shape=first:-1,5;second:-1,5;third:-1,5;fourth:-1,5
+dynamic_batch_size={}
+"""
+
+
+@pytest.mark.parametrize(("config", "message"), [
+    (CONFIG.partition("\n\n")[0], ""),
+    ("precision_mode=preferred_fp32\n", "four.lite.ini: cannot load this configuration: it has no .section."),
+    (CONFIG.format("1,2,4"), "00_data/b.bin: has 3 rows, expected one of 1, 2, 4, for which four.lite.ini compiles"),
+    (CONFIG.format("1,many"), "four.lite.ini: dynamic_batch_size: found '1,many', expected sizes such as 1,4,16"),
+])
+def test_the_configuration_beside_a_model(config, message, four_inputs, inputs, run, tmp_path):
+    shutil.copy(four_inputs, tmp_path / "four.mindir")
+    (tmp_path / "four.lite.ini").write_text(config)
+    done = run(tmp_path, "--model_path", "four.mindir")
+    assert done.returncode == (2 if message else 0), done.stderr
+    assert re.search(message, done.stderr) and done.stderr.count("\n") == bool(message)
+    assert bool(list((tmp_path / "result_Files").iterdir())) == (not message)
 
 
 def drop(name):

@@ -1,19 +1,25 @@
 """Export of a pre-trained network with both of its heads."""
 
 import json
+from itertools import chain
 
 import mindspore as ms
 import numpy as np
 import onnxruntime
 import pytest
+import toy_ner
 from mindspore import Tensor, nn
+from mindspore.train.mind_ir_pb2 import ModelProto
 from toy_pretraining import PREDICTIONS, SEQ_LENGTH, VOCAB_SIZE, tiny_options, toy_batch
 
 import export
 from src.bert_for_pre_training import BertNetworkWithLoss, initialize_parameters
 from src.errors import UserError
-from src.inference.export import model_path
+from src.inference.export import export_model, model_path
+from src.inference.exported import MindirNetwork
+from src.inference.lite_config import BATCH_SIZES, fitting_batch_size
 from src.model_utils.config import load_config
+from src.tasks.ner.task import NerTask
 from src.tasks.pretraining.task import PretrainTask
 from src.weights import save_weights
 
@@ -104,3 +110,94 @@ def test_model_cannot_be_written(pretrained, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="export_file_name: cannot write to the directory"):
         export.main([*pretrained[1], "--export_file_name", str(tmp_path / "file" / "bert"), "--file_format", "ONNX"])
+
+
+# ---------------------------------------------------------------- for another device
+
+FUSED = {"LayerNorm", "GeLU"}
+LITE_CONFIG = """\
+[ascend_context]
+precision_mode=preferred_fp32
+
+[acl_option_cfg_param]
+input_shape=input_ids:-1,16;input_mask:-1,16;token_type_id:-1,16;masked_lm_positions:-1,3
+dynamic_batch_size=1,4,16,32
+"""
+
+
+def read_mindir(path):
+    """(names of the inputs without those of scopes, the operators)."""
+    model = ModelProto()
+    model.ParseFromString(path.read_bytes())
+    nodes = chain(model.graph.node, *(function.node for function in model.functions))
+    return ([value.name.rpartition(":")[2] for value in model.graph.input],
+            {node.op_type.removeprefix("REF::").partition(":")[0] for node in nodes})
+
+
+@pytest.mark.parametrize("target", ["Ascend", pytest.param("gpu", marks=pytest.mark.slow)])
+def test_graph_of_a_target(target, pretrained, wanted, tmp_path):
+    export.main([*pretrained[1], "--export_file_name", str(tmp_path / "bert"), "--export_batch_size", "0",
+                 "--export_target", target])
+    inputs, operators = read_mindir(tmp_path / "bert.mindir")
+    assert inputs == ["input_ids", "input_mask", "token_type_id", "masked_lm_positions"]  # those of LITE_CONFIG
+    assert operators & {*FUSED, "ReduceMean"} == FUSED
+    about = json.loads((tmp_path / "bert.json").read_text())
+    assert about["target"].lower() == target.lower()
+    words, pairs = nn.GraphCell(ms.load(str(tmp_path / "bert.mindir")))(*map(Tensor, columns_of(4)))  # on the CPU
+    np.testing.assert_allclose(words.asnumpy(), wanted[0], rtol=0, atol=1e-4)
+    np.testing.assert_allclose(pairs.asnumpy(), wanted[1], rtol=0, atol=1e-4)
+    lite_config = tmp_path / "bert.lite.ini"
+    assert lite_config.is_file() == (target == "Ascend") == ("batch_sizes" in about)
+    if target == "Ascend":
+        assert lite_config.read_text().partition("\n")[2] == LITE_CONFIG
+        assert about["batch_sizes"] == [1, 4, 16, 32]
+
+
+def test_fixed_batch_for_ascend(pretrained, wanted, tmp_path, capsys):
+    """The type of the products is the configured one, though this machine computes in float32; a second export for the
+    CPU takes away what was for the Ascend alone."""
+    command = [*pretrained[1], "--export_file_name", str(tmp_path / "bert"), "--export_batch_size", "4"]
+    assert command[(option := command.index("--base_net_cfg.compute_type")) + 1] == "float32"
+    del command[option:option + 2]
+    export.main([*command, "--export_target", "ascend"])
+    assert "compute_type" not in capsys.readouterr().err
+    assert (tmp_path / "bert.lite.ini").read_text().splitlines()[1:] == LITE_CONFIG.splitlines()[:2]
+    assert "batch_sizes" not in json.loads((tmp_path / "bert.json").read_text())
+    _, pairs = nn.GraphCell(ms.load(str(tmp_path / "bert.mindir")))(*map(Tensor, columns_of(4)))
+    assert 1e-5 < np.abs(pairs.asnumpy() - wanted[1]).max() < 2e-2
+    export.main(command)
+    assert {path.name for path in tmp_path.iterdir()} == {"bert.mindir", "bert.json"}
+    assert read_mindir(tmp_path / "bert.mindir")[1] & {*FUSED, "ReduceMean"} == {"ReduceMean"}
+
+
+def test_lstm_and_crf_for_ascend(tmp_path, capsys):
+    toy_ner.write_toy_data(tmp_path)
+    options = ["--description", "run_ner", *toy_ner.ner_options(tmp_path, tmp_path, use_crf="true", with_lstm="true")]
+    config = load_config("", NerTask.config_file, options)
+    network = NerTask.from_config(config).inference_network()
+    initialize_parameters(network, 0.5, seed=0)
+    save_weights(network, tmp_path / "a.ckpt")
+    export.main([*options, "--export_ckpt_file", str(tmp_path / "a.ckpt"), "--export_file_name",
+                 str(tmp_path / "bert"), "--export_target", "ascend"])
+    assert "export_target: the LSTM, whose kernel is float16 (with_lstm) and the search" in capsys.readouterr().err
+    _, operators = read_mindir(tmp_path / "bert.mindir")
+    assert operators & {"LSTM", "DynamicRNN"} == {"DynamicRNN"}
+    with pytest.raises(UserError, match="bert.mindir has a kernel for Ascend only, and this is a CPU; export"):
+        MindirNetwork(tmp_path / "bert.mindir", "run_ner")
+    assert NerTask.from_config(config.replaced({"use_crf": False, "with_lstm": False})).untried_on_ascend == ""
+
+
+def test_target_of_other_formats(pretrained, tmp_path, capsys):
+    command = [*pretrained[1], "--export_file_name", str(tmp_path / "bert"), "--export_target", "ascend"]
+    export.main([*command, "--file_format", "ONNX"])
+    assert "export_target: Ascend is not used, since an ONNX model is the same for" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"bert.onnx", "bert.onnx.json"}
+    config = load_config("", "pretrain_config.yaml", [*command, "--file_format", "AIR"])
+    with pytest.raises(UserError, match="export_target: found CPU, but file_format AIR is for Ascend only"):
+        export_model(config.replaced({"export_target": "CPU"}), "Ascend")
+    with pytest.raises(UserError, match="--export_target: expected one of auto, Ascend, GPU, CPU; found"):
+        export.main([*command, "--export_target", "npu"])
+
+
+def test_batch_sizes_that_hold_as_many_rows():
+    assert [fitting_batch_size(rows, BATCH_SIZES) for rows in (1, 2, 4, 5, 21, 32, 33)] == [1, 4, 4, 16, 32, 32, 32]

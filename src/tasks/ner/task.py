@@ -87,6 +87,16 @@ class NerTask(FinetuneTask):
 
         return ner_head(self.num_class, self.config.use_crf, self.config.with_lstm)
 
+    @property
+    def untried_on_ascend(self) -> str:
+        """LSTM and CRF."""
+        parts = {"with_lstm": "the LSTM, whose kernel is float16", "use_crf": "the search of the CRF, a loop"}
+        used = [f"{part} ({option})" for option, part in parts.items() if self.config[option]]
+        if not used:
+            return ""
+        return (f"{' and '.join(used)}: not run on an Ascend yet; compare the tags with those of predict.py, or train "
+                f"without")
+
     def predictor(self, open_model: Callable[[], InferenceModel]) -> Predictor:
         """What finds the entities of new sentences."""
         return NerPredictor(self._encoder(), self.labels, self.config.eval_batch_size, open_model())

@@ -2,8 +2,10 @@
 #ifndef CPU_RUNTIME_INCLUDE_API_CONTEXT_H_
 #define CPU_RUNTIME_INCLUDE_API_CONTEXT_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 namespace mindspore {
@@ -23,6 +25,8 @@ class GPUDeviceInfo : public DeviceInfoContext {
 class AscendDeviceInfo : public DeviceInfoContext {
  public:
   void SetDeviceID(uint32_t) {}  // building a model for it fails anyway
+  void SetInputShape(const std::string &) {}
+  void SetDynamicBatchSize(const std::vector<size_t> &) {}
 };
 
 class Context {

@@ -20,6 +20,8 @@ class Model {
   Model(const Model &) = delete;
   Model &operator=(const Model &) = delete;
 
+  // Only checks that it can be read: its sections are for other devices. To be called before Build.
+  Status LoadConfig(const std::string &config_path);
   // Reads and compiles the model; only for a context whose one device is the CPU.
   Status Build(const std::string &model_path, ModelType model_type, const std::shared_ptr<Context> &model_context);
   std::vector<MSTensor> GetInputs();
