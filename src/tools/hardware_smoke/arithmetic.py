@@ -4,7 +4,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from src.device_forms import device_forms
+from src.device_forms import Operation, device_forms
 from src.tools.hardware_smoke.networks import compute
 from src.tools.hardware_smoke.outcome import Outcome, Setting, judge
 
@@ -18,10 +18,15 @@ NORM_TOLERANCE = 1e-3
 class Integers(nn.Cell):
     """The operations of a multiplicative hash."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.shift: Operation = ops.bitwise_right_shift
+        self.xor: Operation = ops.bitwise_xor
+
     def construct(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map int32 [n] to products, sums, shifted and xor-ed numbers."""
-        shifted = ops.bitwise_right_shift(x, SHIFT)
-        return x * FACTOR, x + FACTOR, shifted, ops.bitwise_xor(x, shifted)
+        shifted = self.shift(x, SHIFT)
+        return x * FACTOR, x + FACTOR, shifted, self.xor(x, shifted)
 
 
 def check_wrap_around(setting: Setting) -> Outcome:

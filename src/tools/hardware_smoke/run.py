@@ -96,7 +96,7 @@ def supervise(options: argparse.Namespace, deadline: float) -> Iterator[tuple[in
     log = make_log(Path(LOG))
     while left and time.monotonic() < deadline:
         batch = one_process(left)
-        with tempfile.TemporaryDirectory() as directory:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
             results = Path(directory, "results.jsonl")
             results.touch()
             process = start("the process", [

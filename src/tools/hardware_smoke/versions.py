@@ -94,7 +94,7 @@ def version_in(paths: tuple[str, ...]) -> str:
 def npu_smi() -> list[str]:
     """Its version, and name and health of each chip: of the table only what says nothing of other people's work."""
     text = output_of(["npu-smi", "info"])
-    chips = re.findall(r"^\|\s*\d+\s+(\d*[A-Z]\w*)\s*\|\s*(\w+)", text, re.MULTILINE)
+    chips = re.findall(r"^\|\s*\d+\s+(\w{3,})\s*\|\s*(\w+)", text, re.MULTILINE)
     version = _VERSION.search(text)
     return [f"npu-smi {version[1] if version else 'unknown'}: "
             + (", ".join(f"{name} {health}" for name, health in chips) or "no chips found")]

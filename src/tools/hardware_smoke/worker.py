@@ -5,6 +5,7 @@ in a process of their own, which another one watches (`src.tools.hardware_smoke.
 """
 
 import json
+import os
 import sys
 import tempfile
 import time
@@ -27,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the checks whose numbers end the command line."""
     target, device_id, compute_type, results, *numbers = sys.argv[1:] if argv is None else argv
     checks = [CHECKS[int(number) - 1] for number in numbers]
+    os.chdir(Path(results).parent)  # where MindSpore may leave files
     if not any(check.starts_ranks for check in checks):
         set_up_device(load_config("", task_type(PRETRAINING).config_file,
                                   ["--device_target", target, "--device_id", device_id]))
