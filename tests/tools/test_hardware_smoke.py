@@ -350,9 +350,12 @@ def test_ctrl_c_leaves_what_there_is(outcomes, monkeypatch, capsys):
 STUB = """
 import json, os, signal, sys, time
 results, *numbers = sys.argv[4:]
+if PLAN.get(numbers[0]) == "refuses": print("error: device_target GPU: none here"); sys.exit(2)
+if PLAN.get(numbers[0]) == "breaks": raise ImportError("libcudnn")
+with open(results, "a") as file:
+    file.write("\\n")
 for number in numbers:
     what = PLAN.get(number)
-    if what == "refuses": print("error: device_target GPU: none here"); sys.exit(2)
     if what == "dies": os.kill(os.getpid(), signal.SIGKILL)
     if what == "leaves": sys.exit(0)
     if what == "hangs": time.sleep(60)
@@ -412,6 +415,14 @@ def test_when_the_time_is_over_the_rest_is_left_out(supervised):
 def test_a_device_that_is_not_there_is_the_users_mistake(supervised):
     with pytest.raises(UserError, match="^device_target GPU: none here$"):
         supervised("3,4", _3="refuses")
+    with pytest.raises(UserError, match="^no check could begin: .* exit status 1: ImportError: libcudnn; .* in hard"):
+        supervised("3,4", _3="breaks")
+
+
+def test_a_device_that_is_lost_for_good_leaves_what_there_is(supervised):
+    found = supervised("2,3,4,5", _3="dies", _4="refuses")
+    assert [outcome.verdict for outcome in found.values()] == [PASS, FAIL, FAIL, SKIP]
+    assert found[4].numbers == "device_target GPU: none here"
 
 
 @pytest.mark.parametrize("text", ["0", "14", "3,x", ""])

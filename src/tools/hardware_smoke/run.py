@@ -27,7 +27,7 @@ WORKER = Path(__file__).with_name("worker.py")
 LOG = "hardware_smoke_log.txt"
 CHECK_SECONDS = 120.0  # until a check is taken to hang; with the start of its process
 POLL_SECONDS = 0.1
-USER_ERROR = 2  # exit status of a worker that cannot use the device at all
+USER_ERROR = 2  # exit status of a process that says in one line what is wrong
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -90,9 +90,9 @@ def supervise(options: argparse.Namespace, deadline: float) -> Iterator[tuple[in
     """Run the checks in as many processes as it takes; yield number and outcome of each, in order.
 
     Raises:
-        UserError: the first process found no device to use.
+        UserError: the first process could not begin.
     """
-    left = list(options.only)
+    left, why_not = list(options.only), "not run, as the time was over"
     log = make_log(Path(LOG))
     while left and time.monotonic() < deadline:
         batch = one_process(left)
@@ -105,10 +105,16 @@ def supervise(options: argparse.Namespace, deadline: float) -> Iterator[tuple[in
             try:
                 for outcome in watch(process, results, len(batch), deadline):
                     yield left.pop(0), outcome
+            except UserError as error:
+                if len(left) == len(options.only):
+                    raise
+                why_not = "not run, as the device could not be used again"
+                yield left.pop(0), judge(False, str(error))
+                break
             finally:
                 process.kill()
     for number in left:
-        yield number, skip("not run, as the time was over")
+        yield number, skip(why_not)
 
 
 def one_process(numbers: Sequence[int]) -> list[int]:
@@ -122,7 +128,7 @@ def watch(process: Process, results: Path, count: int, deadline: float) -> Itera
     """Yield the outcomes that a process writes; one more, a FAIL, for the check that ended it or at which it hangs.
 
     Raises:
-        UserError: it could not use the device.
+        UserError: it ended before the first check.
     """
     done, begin = 0, time.monotonic()
     while done < count:
@@ -131,8 +137,9 @@ def watch(process: Process, results: Path, count: int, deadline: float) -> Itera
             yield outcome
             done, begin = done + 1, time.monotonic()
         seconds = time.monotonic() - begin
-        if status == USER_ERROR and not done:
-            raise UserError(first_error(process.log))
+        if status is not None and not results.stat().st_size:
+            raise UserError(first_error(process.log) if status == USER_ERROR else
+                            f"no check could begin: the process {process.how_it_ended()}; its output is in {LOG}")
         if status or (status == 0 and not done):
             yield replace(judge(False, process.how_it_ended()), seconds=seconds)
         elif status is None and (seconds > CHECK_SECONDS or time.monotonic() > deadline):
@@ -144,8 +151,8 @@ def watch(process: Process, results: Path, count: int, deadline: float) -> Itera
 
 
 def read_outcomes(path: Path) -> list[Outcome]:
-    """The outcomes that are written to the end of their line."""
-    *lines, _ = path.read_text(encoding="utf-8").split("\n")
+    """The outcomes that are written to the end of their line; the first line is empty."""
+    lines = path.read_text(encoding="utf-8").split("\n")[1:-1]
     return [Outcome(Verdict(found["verdict"]), found["numbers"], tuple(found["further"]), found["seconds"])
             for found in map(json.loads, lines)]
 

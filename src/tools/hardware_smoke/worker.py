@@ -32,6 +32,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not any(check.starts_ranks for check in checks):
         set_up_device(load_config("", task_type(PRETRAINING).config_file,
                                   ["--device_target", target, "--device_id", device_id]))
+    with Path(results).open("a", encoding="utf-8") as file:
+        file.write("\n")  # from here on it is a check that fails, not the beginning
     for check in checks:
         with tempfile.TemporaryDirectory() as directory, Path(results).open("a", encoding="utf-8") as file:
             setting = Setting(target, int(device_id), compute_type, Path(directory),
