@@ -206,6 +206,17 @@ def test_ranks_are_compared(setting, monkeypatch, results, verdict):
     assert results or outcome.numbers == "error: rank 1 died"
 
 
+def test_ranks_that_never_meet_are_a_fail(setting, monkeypatch):
+    def start_ranks(command, *, cwd, timeout, **_):
+        (cwd / "LOG0").mkdir()
+        (cwd / "LOG0" / ranks.LOG).write_text("waiting\nRuntimeError: no answer\n")
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.setattr(ranks.subprocess, "run", start_ranks)
+    outcome = ranks.check_two_ranks(setting)
+    assert outcome.verdict is FAIL and outcome.numbers.endswith("rank 0: RuntimeError: no answer")
+
+
 def test_one_device_is_too_few_for_two_ranks(setting, monkeypatch):
     monkeypatch.setattr(ranks.ms.hal, "device_count", lambda target: 1)
     outcome = ranks.check_two_ranks(replace(setting, target="GPU"))

@@ -4,10 +4,10 @@ This module is also the program of a rank.
 """
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
+from zlib import crc32
 
 import mindspore as ms
 import numpy as np
@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> None:
     setting = Setting(target, device.device_id, compute_type, Path.cwd())
     both, together = train(setting, device), train(setting, None)
     Path(f"rank{device.rank}.json").write_text(json.dumps({
-        "weights": both.tobytes().hex()[-64:] + f" {np.abs(both).sum()!r}",
+        "weights": crc32(both.tobytes()),
         "error": float(np.linalg.norm(both - together) / np.linalg.norm(together))}), encoding="utf-8")
 
 
@@ -93,5 +93,4 @@ def train(setting: Setting, device: DeviceInfo | None) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("GLOG_v", "3")
     run_script(main)

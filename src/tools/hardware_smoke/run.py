@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 from scripts.start_ranks import Process, first_error, make_log, start  # noqa: E402
 from src.errors import UserError, first_line, run_script  # noqa: E402
-from src.files import atomic_write, make_output_dir  # noqa: E402
+from src.files import atomic_write  # noqa: E402
 from src.tools.hardware_smoke.checks import CHECKS  # noqa: E402
 from src.tools.hardware_smoke.outcome import TOLERANCES, Outcome, Verdict, judge, skip  # noqa: E402
 from src.tools.hardware_smoke.report import block  # noqa: E402
@@ -39,7 +39,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parse_arguments(argv)
     begin = time.monotonic()
     outcomes: dict[int, Outcome] = {}
-    make_output_dir(".", "the current directory")
     print(f"at most {options.minutes:g} minutes; the log is {LOG}", file=sys.stderr, flush=True)
     try:
         for number, outcome in supervise(options, begin + 60 * options.minutes):
