@@ -124,6 +124,21 @@ def test_in_front(run, place, options, environment):
     assert not (place / "pretraining_log.txt").exists()
 
 
+def test_the_hardware_smoke_command_passes_everything_on(run):
+    done = run("hardware_smoke.sh", "GPU", "--only", "3,5", "--compute_type", "a b; echo $HOME")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [f"[{word}]" for word in (
+        REPOSITORY / "src/tools/hardware_smoke/run.py", "--device_target", "GPU", "--only", "3,5", "--compute_type",
+        "a b; echo $HOME")]
+    assert run("hardware_smoke.sh", "CPU", STUB="fails").returncode == 7
+
+
+@pytest.mark.parametrize("arguments", [[], ["TPU"], ["ascend"], ["--device_id", "0"], ["GPU", "0"]])
+def test_a_hardware_smoke_command_without_a_device_shows_the_usage(run, arguments):
+    done = run("hardware_smoke.sh", *arguments)
+    assert done.returncode == 2 and done.stdout == "" and done.stderr.startswith("usage: ")
+
+
 @pytest.mark.parametrize(("name", "target"), [("run_classifier.sh", "Ascend"), ("run_classifier_gpu.sh", "GPU")])
 def test_classifier_launchers(run, place, name, target):
     done = run(name, "3", "--train_data_file_path", "my data/train.mindrecord", "--class_weights", "")
