@@ -232,18 +232,18 @@ def test_speed_is_judged_by_losses_and_values(setting, monkeypatch, losses, diff
     def time_operation(setting, timed, forms):
         if forms is speed.FORMS.get(fails):
             raise RuntimeError("no such kernel")
-        return 1.0, [np.full(3, 1.0 + (difference if forms is speed.FUSED else 0.0))]
+        return 1.0, [np.full(3, 1.0 + (difference if forms is speed.GPU else 0.0))]
 
     monkeypatch.setattr(speed, "time_step", lambda setting, form: (7.0, losses))
     monkeypatch.setattr(speed, "time_operation", time_operation)
     outcome = speed.check_speed(setting)
-    assert outcome.verdict is verdict and "plain 7.0" in outcome.numbers and "fused 7.0" in outcome.numbers
+    assert outcome.verdict is verdict and "plain 7.0" in outcome.numbers and "pieces 7.0" in outcome.numbers
     assert len(outcome.further) >= 6 and ("fused fails" in outcome.further[0]) == (fails == "fused")
 
 
 def test_operations_are_timed_in_both_forms(setting):
     timed = speed.operations(replace(SMALL, rows=2, length=4))["softmax"]
-    one, other = (speed.time_operation(setting, timed, forms) for forms in (speed.CPU, speed.FUSED))
+    one, other = (speed.time_operation(setting, timed, forms) for forms in (speed.CPU, speed.GPU))
     assert one[0] > 0 and [value.shape for value in one[1]] == [timed.shapes[0]] * 2
     np.testing.assert_allclose(one[1][1].sum(-1), 1, rtol=1e-5)
     assert np.abs(one[1][0]).max() > 0 and speed.largest_difference(one[1], other[1]) < 1e-5
