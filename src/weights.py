@@ -70,16 +70,12 @@ def write_weights(values: Mapping[str, ms.Tensor | np.ndarray], path: str | Path
         UserError: the file cannot be written.
     """
     path = Path(path)
-    try:
-        # The weights last: whoever reads both never finds weights without what is said about them.
-        with atomic_write(path) as weights, \
-                nullcontext() if about is None else atomic_write(path.with_suffix(_ABOUT)) as description:
-            if description:
-                description.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-            _write_values(values, weights, path.suffix)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}; free space or give another directory"
-                        ) from error
+    # The weights last: whoever reads both never finds weights without what is said about them.
+    with atomic_write(path) as weights, \
+            nullcontext() if about is None else atomic_write(path.with_suffix(_ABOUT)) as description:
+        if description:
+            description.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+        _write_values(values, weights, path.suffix)
 
 
 def _write_values(values: Mapping[str, ms.Tensor | np.ndarray], path: Path, ending: str) -> None:

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository, when this file is run by its path
 from src.errors import UserError, run_script  # noqa: E402
-from src.files import make_output_dir  # noqa: E402
+from src.files import check_output  # noqa: E402
 from src.generate_mindrecord.corpus import Chunk, Corpus, find_input_files  # noqa: E402
 from src.generate_mindrecord.pretrain_instances import (  # noqa: E402
     SEGMENTERS,
@@ -68,7 +68,7 @@ def generate(options: InstanceOptions, input_file: str, output_file: str, vocab_
     if schema_file is not None:
         if dataset_format != "tfrecord":
             raise UserError("--schema_file describes TFRecord files; it needs --dataset_format tfrecord")
-        make_output_dir(Path(schema_file).parent, "--schema_file")
+        check_output(schema_file, "--schema_file")
     files = find_input_files(input_file)
     outputs = _find_outputs(output_file, files)
     vocab = Vocabulary.from_file(vocab_file)
@@ -111,12 +111,10 @@ def _find_outputs(output_file: str, inputs: Sequence[Path]) -> list[Path]:
         raise UserError("--output_file is empty; give the name of the file to write")
     taken = {path.resolve() for path in inputs}
     for output in outputs:
-        if output.is_dir():
-            raise UserError(f"--output_file: {output} is a directory; give the name of a file in it")
         if output.resolve() in taken:
             raise UserError(f"--output_file: {output} is an input file or named twice; give another name")
         taken.add(output.resolve())
-        make_output_dir(output.parent, "--output_file")
+        check_output(output, "--output_file")
     return outputs
 
 

@@ -11,7 +11,7 @@ from mindspore import Tensor, nn, ops
 
 from src.cpu_kernels.library import plain_operators
 from src.errors import UserError
-from src.files import atomic_files, make_output_dir, open_to_others
+from src.files import atomic_files, check_output, open_to_others
 from src.inference.onnx_export import INPUTS, write_onnx
 from src.initialization import undrawn_weights
 from src.model_utils.config import Config
@@ -39,11 +39,10 @@ def export_model(config: Config, device_target: str) -> Path:
                         f"MINDIR or ONNX")
     if file_format == "ONNX":
         onnx_package("onnx", "file_format ONNX")
-    path = model_path(config.export_file_name, file_format)
+    path = check_output(model_path(config.export_file_name, file_format), "export_file_name")
     task = task_type(config.description).from_config(config, device_target)
     with undrawn_weights(), plain_operators():  # that every MindSpore has
         network = task.inference_network()
-    make_output_dir(path.parent, "export_file_name")
     task.load(network, config.export_ckpt_file, "export_ckpt_file")
     return _write(task, network, path)
 
