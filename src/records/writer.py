@@ -127,7 +127,7 @@ class _MindRecordBackend:
             raise UserError(f"{path}: MindRecord does not allow {' '.join(sorted(forbidden)) or 'outer spaces'} in a "
                             f"file name; choose another name")
         if is_passed_on(path):
-            raise UserError(f"{path}: a MindRecord file has an index beside it, so it must be a regular file; give one, "
+            raise UserError(f"{path}: a MindRecord file has an index beside it, so it must be a regular file; give one "
                             f"or dataset_format tfrecord")
         self._directory = stack.enter_context(atomic_files(path.parent))
         # Imported here: it loads all of MindSpore, which writing TFRecord does not need.

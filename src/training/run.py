@@ -3,6 +3,7 @@
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,6 +17,7 @@ from src.bert_for_pre_training import initialize_parameters
 from src.bert_model import BertConfig
 from src.cpu_kernels.library import report_missing, usable
 from src.dataset import BatchStream, Bucketing, Limit
+from src.errors import outliving_output
 from src.files import atomic_write, make_output_dir
 from src.initialization import undrawn_weights
 from src.model_utils.communication import MeanOfGradients
@@ -36,6 +38,7 @@ from src.training.callbacks import (
 from src.training.loop import train
 from src.training.metrics_file import LossPlot, MetricsFile, NoMetrics
 from src.training.optimizer import Optimizer
+from src.training.output_lock import locked_output
 from src.training.profiling import Profiling
 from src.training.start import start_as_first_rank
 from src.training.train_step import LossScale, TrainStep
@@ -153,9 +156,16 @@ def run_training(job: Job, device: DeviceInfo, callbacks: Sequence[mindspore.tra
         UserError: something in the configuration, the records or the checkpoint does not fit.
         KeyboardInterrupt: the user ended the run; the message says how it goes on.
     """
+    output_dir = make_output_dir(job.config[job.output_option] or ".", job.output_option)
+    is_first = device.rank == 0
+    with locked_output(output_dir, job.output_option) if is_first else nullcontext(), outliving_output("the training"):
+        return _run(job, device, output_dir, callbacks)
+
+
+def _run(job: Job, device: DeviceInfo, output_dir: Path, callbacks: Sequence[mindspore.train.Callback]
+         ) -> dict[str, float]:
     config = job.config
     writes = device.rank == 0  # the only place that asks: everything else is told
-    output_dir = make_output_dir(config[job.output_option] or ".", job.output_option)
     records = job.records()
     samples_per_step = job.batch_size * config.accumulation_steps * device.rank_size
     total_steps = job.total_steps(records.num_rows, samples_per_step)
