@@ -9,6 +9,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
+from src.checkpoint_files import crc32
 from src.cpu_kernels.library import plain_operators
 from src.errors import UserError
 from src.files import atomic_files, check_output, open_to_others
@@ -76,6 +77,7 @@ def _write(task: Task, network: nn.Cell, path: Path) -> Path:
             if not (directory / path.name).exists():
                 path = path.with_name(f"{path.stem}_graph{path.suffix}")
             about_path = directory / f"{path.name if is_onnx else path.stem}.json"
+            about = checksums(directory, path.name) | about
             about_path.write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
             open_to_others(directory.rglob("*"))
             for written in directory.iterdir():
@@ -85,6 +87,13 @@ def _write(task: Task, network: nn.Cell, path: Path) -> Path:
         raise UserError(f"cannot write {path}: {error.strerror}; free space or give another export_file_name"
                         ) from error
     return path
+
+
+def checksums(directory: Path, model: str) -> dict:
+    """The checksum of a model in a directory, and those of the files that belong to it; see `verify_model`."""
+    further = [path for path in sorted(directory.rglob("*")) if path.is_file() and path.name != model]
+    of_further = {str(path.relative_to(directory)): crc32(path) for path in further}
+    return {"crc32": crc32(directory / model)} | ({"further_files": of_further} if further else {})
 
 
 def _description(task: Task, head: Head, shapes: dict[str, tuple[int | None, ...]]) -> dict:

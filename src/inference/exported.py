@@ -8,7 +8,7 @@ import mindspore as ms
 from mindspore import Tensor, nn
 
 from src.errors import UserError
-from src.inference.onnx_inference import OnnxNetwork
+from src.inference.onnx_inference import OnnxNetwork, verify_model
 from src.tasks.base import Task
 from src.tasks.prediction import InferenceModel
 
@@ -37,6 +37,7 @@ class MindirNetwork:
         if found != task:
             raise UserError(f"--model: {path} is of {found}, but the configuration is of {task}; give the "
                             f"configuration and the model of one task")
+        verify_model(path, self.about, "--model")
         try:
             self.graph = nn.GraphCell(ms.load(str(path)))
             shape = self.about["input_shape"]

@@ -2,13 +2,14 @@
 
 from tqdm import tqdm
 
+from src.checkpoint_files import read_about
 from src.files import check_output
 from src.initialization import undrawn_weights
 from src.model_utils.communication import from_first_rank
 from src.tasks.finetune_task import Evaluation, FinetuneTask, predictions_path
 from src.training.callbacks import StepReport
 from src.training.run import Run, TrainingEvaluation
-from src.weights import read_about, save_weights
+from src.weights import save_weights
 
 
 class BestWeights(TrainingEvaluation):

@@ -140,7 +140,7 @@ def restore_training(train_step_cell: nn.Cell, checkpoint: Checkpoint) -> dict:
     parts = []
     for part, parameters, file in (("network", network, checkpoint.path),
                                    ("optimizer or loss scaling", state, checkpoint.state_path)):
-        values = read_weights(file)
+        values = read_weights(file, is_verified=True)
         _check_same(checkpoint.path, part, parameters, values)
         parts.append((parameters, values))
     for parameters, values in parts:
