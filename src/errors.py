@@ -28,7 +28,7 @@ def run_script(main: Callable[[], object]) -> NoReturn:
     """Run a script's `main` and exit: 0 when it returns, 2 with one line for a `UserError`, 130 on Ctrl-C.
 
     When nobody reads standard output any more (`| head`) it ends quietly, with status 141; when that cannot be written,
-    with status 2 and one line. Anything else is our own fault and keeps its traceback.
+    with status 2 and one line, as when memory runs out. Anything else is our own fault and keeps its traceback.
     """
     sys.stdout = _guarded(sys.stdout, sys.__stdout__, ends_command=True)
     sys.stderr = _guarded(sys.stderr, sys.__stderr__, ends_command=False)
@@ -39,6 +39,8 @@ def run_script(main: Callable[[], object]) -> NoReturn:
         _leave(2, f"error: {error}")
     except KeyboardInterrupt as interrupt:
         _leave(130, str(interrupt) or "interrupted")
+    except MemoryError as error:
+        _leave(2, f"error: out of memory: {error or 'no more is given'}; lower batch_size or the network's sizes")
     except OutputLostError as lost:
         if isinstance(lost.reason, BrokenPipeError):
             _leave(_NOBODY_READS)

@@ -17,6 +17,8 @@ def raises(error: BaseException):
     (lambda: None, 0, ""),
     (raises(UserError("--data_dir: no such directory")), 2, "error: --data_dir: no such directory\n"),
     (raises(KeyboardInterrupt()), 130, "interrupted\n"),
+    (raises(MemoryError("Unable to allocate 2 PiB")), 2,
+     "error: out of memory: Unable to allocate 2 PiB; lower batch_size or the network's sizes\n"),
 ])
 def test_exit_status_and_line(capsys, main, status, printed):
     with pytest.raises(SystemExit) as stop:

@@ -32,6 +32,6 @@ class MappedFile:
         Raises:
             UserError: the file became shorter.
         """
-        if self.content and (size := self.content.size()) < len(self.content):
+        if isinstance(self.content, mmap.mmap) and (size := self.content.size()) < len(self.content):
             raise UserError(f"{self.path}: was cut from {len(self.content)} to {size} bytes while it was in use; make "
                             f"it anew, under another name while a run reads it")

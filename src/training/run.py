@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import mindspore.train
 import yaml
-from mindspore import Tensor, nn
+from mindspore import Tensor, float32, nn
 from tqdm import tqdm
 
 from src.bert_for_pre_training import initialize_parameters
@@ -35,11 +35,13 @@ from src.training.callbacks import (
     StepReport,
     StopOnDivergence,
 )
+from src.training.cost import MOMENTS, Workload
 from src.training.loop import train
 from src.training.metrics_file import LossPlot, MetricsFile, NoMetrics
 from src.training.optimizer import Optimizer
 from src.training.output_lock import locked_output
 from src.training.profiling import Profiling
+from src.training.resources import check_disk, check_memory, machine_memory
 from src.training.start import start_as_first_rank
 from src.training.train_step import LossScale, TrainStep
 
@@ -170,6 +172,7 @@ def _run(job: Job, device: DeviceInfo, output_dir: Path, callbacks: Sequence[min
     samples_per_step = job.batch_size * config.accumulation_steps * device.rank_size
     total_steps = job.total_steps(records.num_rows, samples_per_step)
     steps_per_epoch = -(-records.num_rows // samples_per_step)
+    _check_resources(job, device, records, output_dir, job.save_steps(steps_per_epoch), total_steps)
 
     step_cell = build_training_step(job, device, total_steps)
     recipe = recipe_of(job, device, records.num_rows, samples_per_step)
@@ -206,11 +209,31 @@ def _run(job: Job, device: DeviceInfo, output_dir: Path, callbacks: Sequence[min
     return evaluation.finish() if evaluation else {}
 
 
+def _check_resources(job: Job, device: DeviceInfo, records: RecordSource, output_dir: Path, save_steps: int | None,
+                     total_steps: int) -> None:
+    """Warn of what does not fit this machine, or refuse it; of the memory of other devices nothing is known here."""
+    name, _ = job.optimizer_options()
+    _, predictions = records.columns.get("masked_lm_positions", ("", 0))
+    run = Workload(job.bert_config, job.batch_size, records.seq_length or job.bert_config.seq_length,
+               optimizer=name if name in MOMENTS else "Momentum", predictions=predictions)
+    if device.target == "CPU":
+        compute_bytes = 4 if job.bert_config.compute_type == float32 else 2
+        check_memory(run, compute_bytes, _has_one_length(job), machine_memory())
+    if device.rank == 0 and save_steps:
+        # One more than are kept while the newest is unproven, and one that is being written.
+        count = min(job.config.save_checkpoint_num + 2, -(-total_steps // save_steps))
+        check_disk(run, count, output_dir, job.prefix)
+
+
+def _has_one_length(job: Job) -> bool:
+    return not job.config.bucket_list and job.length_grouping == "none"
+
+
 def sink_steps_of(job: Job, device: DeviceInfo) -> int:
     """Steps that the device takes from its queue by itself; 0 on CPU, and where the batches are of several lengths."""
     config = job.config
-    has_one_length = not config.bucket_list and job.length_grouping == "none"
-    return config.data_sink_steps if config.enable_data_sink and device.target != "CPU" and has_one_length else 0
+    uses_queue = config.enable_data_sink and device.target != "CPU" and _has_one_length(job)
+    return config.data_sink_steps if uses_queue else 0
 
 
 def build_training_step(job: Job, device: DeviceInfo, total_steps: int) -> TrainStep:
