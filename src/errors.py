@@ -105,8 +105,8 @@ class _StandardStream(io.FileIO):
             if self.ends_command:
                 raise OutputLostError(self.lost)
             if self.goes_on:
-                print(f"warning: cannot write to standard output: {self.lost.strerror}; {self.goes_on} goes on without",
-                      file=sys.stderr)
+                print(f"warning: cannot write to standard output: {self.lost.strerror}; {self.goes_on} goes on "
+                      f"without it", file=sys.stderr)
         return len(data)
 
 

@@ -80,11 +80,11 @@ def test_output_that_cannot_be_written_is_one_line(redirection, reason):
     line = f"cannot write to standard output: {reason}"
     assert run_into(redirection, "results") == (2, f"error: {line}\n")
     assert run_into(redirection, "mistake") == (2, "error: a mistake\n"), "the first error counts"
-    assert run_into(redirection, "training") == (0, f"warning: {line}; the training goes on without\nsaved\n")
+    assert run_into(redirection, "training") == (0, f"warning: {line}; the training goes on without it\nsaved\n")
 
 
 def test_a_training_outlives_its_reader_and_standard_error():
     status, err = run_into("| head -1", "training")
-    assert status == 0 and err.endswith("goes on without\nsaved\n") and err.count("\n") == 2
+    assert status == 0 and err.endswith("goes on without it\nsaved\n") and err.count("\n") == 2
     assert run_into(">/dev/full 2>/dev/full", "training") == (0, "")
     assert run_into(">&- 2>&-", "training") == (0, "")
