@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import stat
+import sys
 import tempfile
 import time
 import zlib
@@ -137,6 +138,35 @@ def check_output(path: str | Path, option: str) -> Path:
     except OSError as error:
         raise UserError(f"{option}: cannot write {path}: {error.strerror}; give another file") from error
     return path
+
+
+def check_room(directory: Path, what: str, least: float, most: float, given_back: int = 0) -> None:
+    """Compare what is to be written into a directory with what is free there, and warn where it does not fit.
+
+    Args:
+        directory: where to.
+        what: is written, for the message.
+        least: bytes that it cannot do without.
+        most: bytes that it may take.
+        given_back: bytes of files there that it removes.
+
+    Raises:
+        UserError: not even half of the least fits.
+    """
+    try:
+        free = shutil.disk_usage(directory).free + given_back
+    except OSError:  # it does not tell
+        return
+    fault = f"and {in_gigabytes(free)} are free in {directory}; free space, or give another directory"
+    if least > 2 * free:
+        raise UserError(f"{what} at least {in_gigabytes(least)}, {fault}")
+    if most > free:
+        print(f"warning: {what} up to {in_gigabytes(most)}, {fault}", file=sys.stderr, flush=True)
+
+
+def in_gigabytes(count: float) -> str:
+    """A number of bytes for the user."""
+    return f"{count / 1e9:,.1f} GB" if count < 1e11 else f"{int(count) // 10**9:,} GB"
 
 
 def is_passed_on(path: Path) -> bool:

@@ -1,12 +1,12 @@
 """Whether a training fits this machine: its memory, and the room for its checkpoints."""
 
 import os
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from src.errors import UserError
+from src.files import check_room, in_gigabytes
 from src.training.cost import MOMENTS, Workload, activations, cpu_memory, memory, parameters
 
 # What MindSpore takes on CPU beyond what is needed, measured by `benchmarks/cost_model.py --measure all`.
@@ -32,12 +32,13 @@ def check_memory(run: Workload, compute_bytes: int, has_one_length: bool, machin
         of_batch = activations(shortest, compute_bytes)
         of_smallest = memory(shortest._replace(batch_size=1), compute_bytes)["total"]
         option = "batch_size" if of_smallest <= machine else "vocab_size, num_hidden_layers, hidden_size"
-        raise UserError(f"{option}: this training needs at least {_size(least)} of memory, {_size(of_batch)} of it for "
-                        f"the batch, and this machine has {_size(machine)}; give less")
+        raise UserError(f"{option}: this training needs at least {in_gigabytes(least)} of memory, "
+                        f"{in_gigabytes(of_batch)} of it for the batch, and this machine has {in_gigabytes(machine)}; "
+                        f"give less")
     expected = cpu_memory(run, _TIMES_ACTIVATIONS, _BYTES_OF_MINDSPORE)
     if expected > machine:
-        _warn(f"this training may take {_size(expected)} of memory, and this machine has {_size(machine)}; lower "
-              f"batch_size if it is killed")
+        print(f"warning: this training may take {in_gigabytes(expected)} of memory, and this machine has "
+              f"{in_gigabytes(machine)}; lower batch_size if it is killed", file=sys.stderr, flush=True)
 
 
 def check_disk(run: Workload, count: int, directory: Path, prefix: str) -> None:
@@ -53,16 +54,8 @@ def check_disk(run: Workload, count: int, directory: Path, prefix: str) -> None:
         UserError: not even half of one fits.
     """
     one = 4 * parameters(run.net) * (1 + MOMENTS[run.optimizer])
-    try:
-        free = shutil.disk_usage(directory).free
-        free += sum(path.stat().st_size for path in directory.glob(f"{prefix}-*"))
-    except OSError:  # it does not tell, or another process removes a file
-        return
-    place = f"and {_size(free)} are free in {directory}; free space, or give another directory"
-    if count and one > 2 * free:
-        raise UserError(f"a checkpoint of this training takes {_size(one)}, {place}")
-    if count * one > free:
-        _warn(f"the checkpoints of this training take {_size(count * one)}, {place}")
+    earlier = sum(path.stat().st_size for path in directory.glob(f"{prefix}-*"))
+    check_room(directory, "the checkpoints of this training take", min(count, 1) * one, count * one, earlier)
 
 
 def machine_memory(system: Path = Path("/")) -> int:
@@ -93,11 +86,3 @@ def _limit_files(system: Path) -> Iterator[Path]:
             for directory in (place := root / group.lstrip("/"), *place.parents):
                 if directory.is_relative_to(root):
                     yield directory / ("memory.limit_in_bytes" if controllers else "memory.max")
-
-
-def _size(count: float) -> str:
-    return f"{count / 1e9:,.1f} GB" if count < 1e11 else f"{int(count) // 10**9:,} GB"
-
-
-def _warn(message: str) -> None:
-    print(f"warning: {message}", file=sys.stderr, flush=True)

@@ -63,8 +63,8 @@ def test_room_for_checkpoints(tmp_path, monkeypatch, capsys, free, count, warnin
         check_disk(Workload(BASE, 8, 128), count, tmp_path, "checkpoint_bert")
         assert not error
     except UserError as refusal:
-        assert error and str(refusal).startswith("a checkpoint of this training takes 1.3 GB, and 0.6 GB are free in")
-    assert ("the checkpoints of this training take" in capsys.readouterr().err) == warning
+        assert error and str(refusal).startswith("the checkpoints of this training take at least 1.3 GB, and 0.6 GB")
+    assert ("the checkpoints of this training take up to" in capsys.readouterr().err) == warning
 
 
 def test_earlier_checkpoints_make_room(tmp_path, monkeypatch):
@@ -72,7 +72,7 @@ def test_earlier_checkpoints_make_room(tmp_path, monkeypatch):
     with (tmp_path / "checkpoint_bert-1_2.ckpt").open("wb") as file:
         file.truncate(GB)  # takes no room itself
     check_disk(Workload(BASE, 8, 128), 1, tmp_path, "checkpoint_bert")
-    with pytest.raises(UserError, match="a checkpoint of this training takes"):
+    with pytest.raises(UserError, match="the checkpoints of this training take at least"):
         check_disk(Workload(BASE, 8, 128), 1, tmp_path, "classifier")
 
 
