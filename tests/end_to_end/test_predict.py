@@ -232,3 +232,13 @@ def test_export_mistakes(model, tmp_path, options, message):
     with pytest.raises(UserError, match=message):
         export.main([*model, "--export_ckpt_file", model[-1], "--export_file_name", str(tmp_path / "bert"), *options])
     assert not list(tmp_path.iterdir())
+
+
+def test_outputs_are_checked_before_anything_is_loaded(tmp_path, monkeypatch):
+    def fail(*_):
+        raise AssertionError("began to work")
+
+    monkeypatch.setattr(predict, "create_predictor", fail)
+    with pytest.raises(UserError, match=f"--output_file: {tmp_path} is a directory; give the name of a file in it"):
+        predict.main(["--config_path", "task_classifier_cpu_config.yaml", "--text", "a",
+                      "--output_file", str(tmp_path)])
