@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TextIO
 
 from src.errors import UserError, first_line, run_script
-from src.files import atomic_write, make_output_dir
+from src.files import atomic_write, check_output
 from src.inference.predictor import create_predictor
 from src.inference.texts import read_items
 from src.model_utils.device_adapter import set_up_device
@@ -31,6 +31,8 @@ def main(argv: list[str] | None = None) -> None:
     config = load_task_config("Predict on new text with a fine-tuned network.", options)
     if not (arguments.text or arguments.input_file):
         raise UserError("nothing to predict; give --text TEXT, or --input_file FILE (- for standard input)")
+    if arguments.output_file:
+        check_output(arguments.output_file, "--output_file")
     set_up_device(config)
     predictor = create_predictor(config, Path(arguments.model) if arguments.model else None)
     with open_output(arguments.output_file) as output:
@@ -47,7 +49,6 @@ def open_output(path: str | None) -> Iterator[TextIO]:
     if not path:
         yield sys.stdout
         return
-    make_output_dir(Path(path).parent, "--output_file")
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         yield file
 

@@ -4,24 +4,14 @@
     python benchmarks/cost_model.py --network large --batch_size 16 --seq_length 512 --devices 8
     python benchmarks/cost_model.py --measure small          # and train here; base needs 5 GB and some minutes
 
-The sizes are those of pretrain_config.yaml. Notation: B sequences of S tokens per device, P masked positions of a
-sequence, L layers, H hidden, I intermediate, N heads, V vocabulary, c bytes of compute_type, W weights (`parameters`).
+The sizes are those of pretrain_config.yaml. Memory, and the notation, are in `src/training/cost.py`, by which trainings
+warn of what does not fit. On CPU MindSpore keeps more: there a multiple of the activations is fitted (`fit_memory`),
+and what MindSpore and its compiler take.
 
 Multiply-adds of a forward pass (`forward_products`), each two operations; backward takes twice as many:
     B S L (4 H^2 + 2 H I + 2 S H)  +  B P H (H + V)  +  B (H^2 + 2 H)
 of a layer query, key, value and output, the feed-forward block, scores and weighted sums; with relative positions twice
 as much for the latter two. Then the masked-LM head at P positions, pooler and next-sentence head.
-
-Memory of a device (`memory`): weights 4 W, optimizer state 4 W for each of its moments, gradients 4 W, copies of the
-weights in compute_type c W when that is not float32, and what the backward pass needs of the forward pass, in bytes:
-    a layer, per token: c H of its input, query, key, value, context, input of the feed-forward block and two dropout
-        masks; 4 H of each of two normalised sums; of N S scores the softmax (4), its mask and its product (2 c);
-        3 c I of the activation's input, gate and output
-    embeddings, per token: 8 H (normalised sum and mask)
-    masked-LM head, per position: V (8 + c) of logits, their log softmax and its gradient
-Activations are freed while gradients are made, so the larger of the two counts, and the gradients of the word
-embeddings, which come first and again last. On CPU MindSpore keeps more: there a multiple of them is fitted
-(`fit_memory`), and what MindSpore and its compiler take.
 
 Seconds of a step (`step_time`) are (operations / peak + bytes moved / memory bandwidth) / efficiency, and the ring
 all-reduce of the gradients over n devices, 2 (n - 1) / n x 4 W / link bandwidth; nothing is taken to overlap. Of the
@@ -36,15 +26,14 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from src.model_utils.config import Config, load_config  # noqa: E402
+from src.training.cost import MOMENTS, Workload, activations, cpu_memory, memory, parameters  # noqa: E402
 
-MOMENTS = {"Lamb": 2, "AdamWeightDecay": 2, "Momentum": 1}  # numbers of optimizer state per weight
-CLIP_OF_LEARNED_POSITIONS = 16  # distances up to this have vectors of their own, to either side
 GB = 1e9
 
 
@@ -66,17 +55,6 @@ ASCEND = Device("Ascend 910", 256e12, 1200e9, 30e9, 32e9, 2)
 V100 = Device("V100 float16", 125e12, 900e9, 150e9, 16e9, 2)
 V100_FLOAT32 = Device("V100 float32", 15.7e12, 900e9, 150e9, 16e9, 4)
 DEVICES = {"ascend910": ASCEND, "v100": V100, "v100_float32": V100_FLOAT32}
-
-
-class Run(NamedTuple):
-    """A pre-training run: `net` has the fields of a group `*_net_cfg`, or is a `BertConfig`."""
-
-    net: Any
-    batch_size: int  # per device
-    seq_length: int
-    devices: int = 1
-    optimizer: str = "Lamb"
-    predictions: int = 20
 
 
 class Published(NamedTuple):
@@ -107,24 +85,7 @@ MEASURED = {"small": [(32, 128), (8, 128), (64, 64), (8, 512)], "base": [(8, 128
 
 # ---------------------------------------------------------------- the model
 
-def parameters(net: Any) -> int:
-    """Number of weights of the pre-training network, both heads included."""
-    hidden, inner = net.hidden_size, net.intermediate_size
-    norm = 2 * hidden
-    embeddings = (net.vocab_size + net.max_position_embeddings + net.type_vocab_size) * hidden + norm
-    layer = 4 * (hidden + 1) * hidden + norm + (hidden + 1) * inner + (inner + 1) * hidden + norm
-    if _has_learned_positions(net):
-        layer += (2 * CLIP_OF_LEARNED_POSITIONS + 1) * (hidden // net.num_attention_heads)
-    pooler = (hidden + 1) * hidden
-    heads = (hidden + 1) * hidden + norm + net.vocab_size + 2 * (hidden + 1)
-    return embeddings + net.num_hidden_layers * layer + pooler + heads
-
-
-def _has_learned_positions(net: Any) -> bool:
-    return net.use_relative_positions and net.relative_position_kind == "learned"
-
-
-def forward_products(run: Run) -> int:
+def forward_products(run: Workload) -> int:
     """Multiply-adds of the matrix products of one forward pass on one device."""
     net, hidden = run.net, run.net.hidden_size
     attention = 2 * run.seq_length * hidden * (2 if net.use_relative_positions else 1)
@@ -134,57 +95,28 @@ def forward_products(run: Run) -> int:
     return encoder + words + run.batch_size * (hidden**2 + 2 * hidden)
 
 
-def step_operations(run: Run) -> int:
+def step_operations(run: Workload) -> int:
     """Floating point operations of the matrix products of one step on one device."""
     return 6 * forward_products(run)
 
 
-def layer_activations(run: Run, c: int) -> int:
-    """Bytes that one layer keeps for its backward pass, on one device; c is the bytes of compute_type."""
-    net, hidden, length = run.net, run.net.hidden_size, run.seq_length
-    per_token = 8 * c * hidden + 2 * 4 * hidden + (4 + 2 * c) * net.num_attention_heads * length
-    per_token += 3 * c * net.intermediate_size
-    total = run.batch_size * length * per_token
-    if net.use_relative_positions:  # queries and probabilities by position, and a vector for each pair of positions
-        total += c * run.batch_size * length * (hidden + net.num_attention_heads * length)
-        total += c * length**2 * (hidden // net.num_attention_heads)
-    return total
-
-
-def activations(run: Run, c: int) -> int:
-    """Bytes that the backward pass needs of the forward pass, on one device."""
-    embeddings = 8 * run.batch_size * run.seq_length * run.net.hidden_size
-    words = (8 + c) * run.batch_size * run.predictions * run.net.vocab_size
-    return embeddings + run.net.num_hidden_layers * layer_activations(run, c) + words
-
-
-def memory(run: Run, c: int) -> dict[str, float]:
-    """Bytes on one device by purpose, and their `total`."""
-    weights = parameters(run.net)
-    parts = {"weights": 4 * weights, "state": 4 * weights * MOMENTS[run.optimizer], "gradients": 4 * weights,
-             "copies": c * weights if c < 4 else 0, "activations": activations(run, c)}
-    table = 4 * run.net.vocab_size * run.net.hidden_size
-    working = max(parts["gradients"], parts["activations"] + table)
-    return parts | {"total": parts["weights"] + parts["state"] + parts["copies"] + working + table}
-
-
-def bytes_moved(run: Run, c: int) -> float:
+def bytes_moved(run: Workload, c: int) -> float:
     """Bytes that everything but the matrix products reads and writes in a step, on one device."""
     return 5 * activations(run, c) + 4 * parameters(run.net) * (5 + 2 * MOMENTS[run.optimizer])
 
 
-def reduce_time(run: Run, device: Device) -> float:
+def reduce_time(run: Workload, device: Device) -> float:
     """Seconds to add the gradients of all devices up."""
     return 2 * (run.devices - 1) / run.devices * 4 * parameters(run.net) / device.link_bandwidth
 
 
-def step_time(run: Run, device: Device) -> float:
+def step_time(run: Workload, device: Device) -> float:
     """Seconds of one training step."""
     moving = bytes_moved(run, device.compute_bytes) / device.memory_bandwidth
     return (step_operations(run) / device.peak + moving) / device.efficiency + reduce_time(run, device)
 
 
-def fit_efficiency(run: Run, device: Device, seconds: float) -> Device:
+def fit_efficiency(run: Workload, device: Device, seconds: float) -> Device:
     """The device with the efficiency that makes `step_time` of this run what it was."""
     reducing = reduce_time(run, device)
     at_peak = step_time(run, device._replace(efficiency=1.0)) - reducing
@@ -231,22 +163,22 @@ def read_options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def run_of(config: Config, options: argparse.Namespace) -> Run:
+def run_of(config: Config, options: argparse.Namespace) -> Workload:
     """The run that the options ask for."""
     net = config[f"{options.network}_net_cfg"]
-    return Run(net, options.batch_size or config[f"{options.network}_batch_size"],
+    return Workload(net, options.batch_size or config[f"{options.network}_batch_size"],
                options.seq_length or net.seq_length, options.devices, options.optimizer, options.predictions)
 
 
-def published_batch(config: Config, network: str, devices: int) -> Run:
+def published_batch(config: Config, network: str, devices: int) -> Workload:
     """A run of a network as configured."""
     net = config[f"{network}_net_cfg"]
-    return Run(net, config[f"{network}_batch_size"], net.seq_length, devices)
+    return Workload(net, config[f"{network}_batch_size"], net.seq_length, devices)
 
 
-def run_of_published(config: Config, line: Published) -> Run:
+def run_of_published(config: Config, line: Published) -> Workload:
     """The run that a line of the tables is about."""
-    return Run(config[f"{line.network}_net_cfg"], line.batch_size, 128, 8, line.optimizer)
+    return Workload(config[f"{line.network}_net_cfg"], line.batch_size, 128, 8, line.optimizer)
 
 
 def fit_ascend(config: Config) -> Device:
@@ -254,7 +186,7 @@ def fit_ascend(config: Config) -> Device:
     return fit_efficiency(run_of_published(config, PUBLISHED[0]), ASCEND, PUBLISHED[0].seconds)
 
 
-def print_predictions(runs: list[tuple[str, Run]], device: Device) -> None:
+def print_predictions(runs: list[tuple[str, Workload]], device: Device) -> None:
     """Print memory and time of some runs on one kind of device."""
     c = device.compute_bytes
     print(f"{device.name}: {device.efficiency:.0%} of {device.peak / 1e12:g} TFLOPS and of "
@@ -310,12 +242,7 @@ def print_measured(network: str, steps: int, optimizer: str) -> None:
               f"{predicted / seconds - 1:+.0%} | {used:.2f} | {expected:.2f} | {expected / used - 1:+.0%} |")
 
 
-def cpu_memory(run: Run, times: float, base: float) -> float:
-    """Bytes of a process that keeps the activations `times` over and `base` for itself."""
-    return base + 4 * parameters(run.net) * (2 + MOMENTS[run.optimizer]) + times * activations(run, 4)
-
-
-def fit_memory(peaks: list[tuple[Run, float]]) -> tuple[float, float]:
+def fit_memory(peaks: list[tuple[Workload, float]]) -> tuple[float, float]:
     """What makes `cpu_memory` of two runs of one network what it was."""
     (one, of_one), (other, of_other) = peaks
     times = (of_one - of_other) / (activations(one, 4) - activations(other, 4))
@@ -343,9 +270,9 @@ def config_of_case(case: dict) -> Config:
     return load_config("", "pretrain_config.yaml", [f"--{name}={value}" for name, value in options.items()])
 
 
-def run_of_case(case: dict) -> Run:
+def run_of_case(case: dict) -> Workload:
     """The run that is measured."""
-    return Run(config_of_case(case).base_net_cfg, case["batch_size"], case["seq_length"], 1, case["optimizer"])
+    return Workload(config_of_case(case).base_net_cfg, case["batch_size"], case["seq_length"], 1, case["optimizer"])
 
 
 def measure_speed(_: dict) -> dict:
@@ -408,7 +335,7 @@ def measure_training(case: dict) -> dict:
     return {"seconds": seconds[2:], "before": before, "peak": peak_memory()}
 
 
-def make_batch(run: Run) -> list:
+def make_batch(run: Workload) -> list:
     """The columns of a batch, in the order in which the network takes them."""
     import numpy as np
 

@@ -21,6 +21,7 @@ from src.errors import UserError
 PREFIX = "checkpoint_bert"
 FORMAT_VERSION = 1
 CKPT, STATE, MANIFEST = ".ckpt", ".state.safetensors", ".json"
+ABOUT = ".about.json"  # beside weights alone
 
 
 class TornCheckpointError(Exception):
@@ -150,11 +151,48 @@ def _manifest(path: Path) -> dict:
 def _verify(checkpoint: Checkpoint) -> None:
     """Compare the files with their checksums (about 0.5 s for a gigabyte)."""
     for name, expected in _manifest(checkpoint.path)["files"].items():
-        try:
-            if crc32(checkpoint.path.parent / name) != expected["crc32"]:
-                raise TornCheckpointError(f"{name} does not match its checksum")
-        except OSError as error:
-            raise TornCheckpointError(f"cannot read {name}: {error.strerror}") from error
+        verify_file(checkpoint.path.parent / name, expected["crc32"])
+
+
+def verify_weights(path: Path) -> None:
+    """Compare a file of weights with the checksum that a training stored beside it, if there is one.
+
+    It is in the manifest of a checkpoint of training, or in what is said `about` weights alone.
+
+    Raises:
+        UserError: they differ, or the manifest is damaged.
+    """
+    try:
+        if path.suffix == CKPT and sibling(path, MANIFEST).exists() and _has_state(path):
+            verify_file(path, _manifest(path)["files"].get(path.name, {}).get("crc32"))
+        about = read_about(path) or {}
+        # Of a writer that was killed between the two files, this one is still what the new one was to replace.
+        verify_file(path, about.get("crc32"), about.get("replaces"))
+    except TornCheckpointError as error:
+        raise UserError(f"the checkpoint {path} is damaged: {error}; give another one, or make it anew") from error
+
+
+def read_about(path: str | Path) -> dict | None:
+    """What was said about the weights in `path` when they were written; None when nothing is there to read."""
+    try:
+        about = json.loads(Path(path).with_suffix(ABOUT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return about if isinstance(about, dict) else None
+
+
+def verify_file(path: Path, *checksums: str | None) -> None:
+    """Compare a file with its checksum, of which there may be several; None is one that nobody stored.
+
+    Raises:
+        TornCheckpointError: it has another one, or cannot be read.
+    """
+    known = [checksum for checksum in checksums if checksum]
+    try:
+        if known and crc32(path) not in known:
+            raise TornCheckpointError(f"{path.name} does not match its checksum")
+    except OSError as error:
+        raise TornCheckpointError(f"cannot read {path.name}: {error.strerror}") from error
 
 
 def crc32(path: Path) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository, when this file is run by its path
 from src.errors import UserError, run_script  # noqa: E402
-from src.files import make_output_dir  # noqa: E402
+from src.files import check_output  # noqa: E402
 from src.generate_mindrecord.ner_records import NerOptions, write_files  # noqa: E402
 from src.generate_mindrecord.options import RecordOptions  # noqa: E402
 from src.model_utils.switch import SWITCH  # noqa: E402
@@ -42,8 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not 0 <= given.split_begin < given.split_end <= 1:
         raise UserError(f"--split_begin {given.split_begin} and --split_end {given.split_end} select nothing; expected "
                         f"0 <= split_begin < split_end <= 1")
-    output = Path(given.save_path)
-    make_output_dir(output.parent, "--save_path")
+    output = check_output(given.save_path, "--save_path")
     records = RecordOptions(given.vocab_file, str(output.parent), given.do_lower_case, given.max_seq_len,
                             given.dataset_format)
     options = NerOptions(records, label_file=given.label2id)

@@ -12,11 +12,10 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn
 
-from src.checkpoint_files import CKPT, PREFIX, newest_in
+from src.checkpoint_files import ABOUT, CKPT, PREFIX, crc32, newest_in, read_about, verify_weights
 from src.errors import UserError
-from src.files import atomic_write, open_to_others
+from src.files import atomic_write, flush, open_to_others
 
-_ABOUT = ".about.json"  # beside weights alone
 # What other trainings leave in a .ckpt beside the weights.
 _OPTIMIZER_NAMES = {"learning_rate", "global_step", "beta1_power", "beta2_power", "epoch_num", "step_num", "loss_scale",
                     "scale_sense", "current_iterator_step", "last_overflow_iterator_step", "momentum"}
@@ -26,8 +25,12 @@ _OPTIMIZER_PREFIXES = ("adam_m.", "adam_v.", "lamb_m.", "lamb_v.", "moments.", "
 
 # ---------------------------------------------------------------- reading and writing
 
-def read_weights(path: str | Path) -> dict[str, np.ndarray]:
+def read_weights(path: str | Path, is_verified: bool = False) -> dict[str, np.ndarray]:
     """All values of a `.ckpt` or `.safetensors` file by name.
+
+    Args:
+        path: the file.
+        is_verified: it was compared with its checksum just now.
 
     Raises:
         UserError: the file is missing, unreadable, damaged or no checkpoint.
@@ -37,6 +40,8 @@ def read_weights(path: str | Path) -> dict[str, np.ndarray]:
         raise UserError(f"there is no checkpoint {path}; give a .ckpt or .safetensors file")
     if path.suffix not in (CKPT, ".safetensors"):
         raise UserError(f"{path} is not a checkpoint by its name; give a .ckpt or .safetensors file")
+    if not is_verified:
+        verify_weights(path)
     try:
         with quiet_mindspore():
             values = {name: value.asnumpy()
@@ -70,16 +75,14 @@ def write_weights(values: Mapping[str, ms.Tensor | np.ndarray], path: str | Path
         UserError: the file cannot be written.
     """
     path = Path(path)
-    try:
-        # The weights last: whoever reads both never finds weights without what is said about them.
-        with atomic_write(path) as weights, \
-                nullcontext() if about is None else atomic_write(path.with_suffix(_ABOUT)) as description:
-            if description:
-                description.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-            _write_values(values, weights, path.suffix)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}; free space or give another directory"
-                        ) from error
+    # The weights last: whoever reads both never finds weights without what is said about them.
+    with atomic_write(path) as weights, \
+            nullcontext() if about is None else atomic_write(path.with_suffix(ABOUT)) as description:
+        _write_values(values, weights, path.suffix)
+        if description:
+            flush(weights)  # so that the two renames follow each other at once
+            checksums = {"crc32": crc32(weights), "replaces": (read_about(path) or {}).get("crc32")}
+            description.write_text(json.dumps({**(about or {}), **checksums}, indent=1) + "\n", encoding="utf-8")
 
 
 def _write_values(values: Mapping[str, ms.Tensor | np.ndarray], path: Path, ending: str) -> None:
@@ -93,14 +96,6 @@ def _write_values(values: Mapping[str, ms.Tensor | np.ndarray], path: Path, endi
         written.replace(path)
     finally:
         written.unlink(missing_ok=True)
-
-
-def read_about(path: str | Path) -> dict | None:
-    """What `save_weights` was told about the weights in `path`; None when nothing is there to read."""
-    try:
-        return json.loads(Path(path).with_suffix(_ABOUT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
 
 
 def is_optimizer_name(name: str) -> bool:

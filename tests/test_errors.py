@@ -3,6 +3,7 @@ import subprocess
 import sys
 
 import pytest
+from paths import REPOSITORY
 
 from src.errors import UserError, first_line, run_script
 
@@ -17,6 +18,8 @@ def raises(error: BaseException):
     (lambda: None, 0, ""),
     (raises(UserError("--data_dir: no such directory")), 2, "error: --data_dir: no such directory\n"),
     (raises(KeyboardInterrupt()), 130, "interrupted\n"),
+    (raises(MemoryError("Unable to allocate 2 PiB")), 2,
+     "error: out of memory: Unable to allocate 2 PiB; lower batch_size or the network's sizes\n"),
 ])
 def test_exit_status_and_line(capsys, main, status, printed):
     with pytest.raises(SystemExit) as stop:
@@ -57,3 +60,56 @@ def test_our_own_faults_keep_their_traceback():
 def test_first_line_of_a_docstring_that_may_be_left_out():
     assert first_line("Make records.\n\n    python make.py\n") == "Make records."
     assert first_line(None) == ""
+
+
+# ---------------------------------------------------------------- standard output that is closed or full
+
+PRINTS = """
+import sys
+from src.errors import UserError, outliving_output, run_script
+
+def main():
+    if sys.argv[1] == "training":
+        with outliving_output("the training"):
+            for step in range(100_000):
+                print(step)
+        print("what it came to")
+        print("saved", file=sys.stderr)
+    elif sys.argv[1] == "mistake":
+        print("begun")
+        raise UserError("a mistake")
+    else:
+        for step in range(100_000):
+            print(step)
+
+run_script(main)
+"""
+
+
+def run_into(redirection: str, what: str, *options: str) -> tuple[int, str]:
+    """Exit status and standard error of a program whose standard output a shell redirects."""
+    python = " ".join([sys.executable, *options, "-c", '"$PROGRAM"', what])
+    done = subprocess.run(["bash", "-c", f"{python} {redirection}; exit ${{PIPESTATUS[0]}}"], cwd=REPOSITORY,
+                          env={"PROGRAM": PRINTS}, capture_output=True, text=True, timeout=60, check=False)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("unbuffered", [[], ["-u"]], ids=["buffered", "unbuffered"])
+def test_output_that_nobody_reads_ends_a_command_quietly(unbuffered):
+    assert run_into("| head -1", "results", *unbuffered) == (141, "")
+
+
+@pytest.mark.parametrize(("redirection", "reason"), [(">/dev/full", "No space left on device"),
+                                                     (">&-", "Bad file descriptor")])
+def test_output_that_cannot_be_written_is_one_line(redirection, reason):
+    line = f"cannot write to standard output: {reason}"
+    assert run_into(redirection, "results") == (2, f"error: {line}\n")
+    assert run_into(redirection, "mistake") == (2, "error: a mistake\n"), "the first error counts"
+    assert run_into(redirection, "training") == (0, f"warning: {line}; the training goes on without it\nsaved\n")
+
+
+def test_a_training_outlives_its_reader_and_standard_error():
+    status, err = run_into("| head -1", "training")
+    assert status == 0 and err.endswith("goes on without it\nsaved\n") and err.count("\n") == 2
+    assert run_into(">/dev/full 2>/dev/full", "training") == (0, "")
+    assert run_into(">&- 2>&-", "training") == (0, "")

@@ -7,7 +7,7 @@
 #include <string>
 
 // Collects files in a temporary directory inside the one that they are for. Publish moves them all up; without it, as
-// after an error, none of them is ever seen.
+// after an error, none of them is ever seen. What a killed process left is removed by the next one.
 class OutputFiles {
  public:
   // Makes the directory if needed. Throws Failure.
@@ -25,6 +25,7 @@ class OutputFiles {
  private:
   std::filesystem::path directory_;
   std::filesystem::path temporary_;
+  int lock_;  // tells others that this process still writes there
   std::string option_;
 };
 

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "inc/checksum.h"
 #include "inc/failure.h"
 #include "inc/input_files.h"
 #include "inc/network.h"
@@ -53,6 +54,7 @@ std::vector<double> RunBatches(const std::vector<BatchFiles> &batches, const Out
 void Infer(const Options &options) {
   const OutputFiles results(options.result_path, "--result_path");
   const OutputFiles time_files(options.time_path, "--time_path");
+  VerifyModel(options.model_path);
   const Stopwatch stopwatch;
   Network network(options.model_path, options.device_type, options.device_id);
   const double load = stopwatch.Milliseconds();

@@ -20,7 +20,7 @@ sys.path.insert(0, str(REPOSITORY))
 
 from scripts.start_ranks import Rank, share_cores  # noqa: E402
 from src.errors import UserError, run_script  # noqa: E402
-from src.files import atomic_write  # noqa: E402
+from src.files import atomic_write, check_output  # noqa: E402
 from src.model_utils.config import Config, load_config  # noqa: E402
 from src.model_utils.rank_table import Server, find_this_host, logical_id, read_hccn, read_rank_table  # noqa: E402
 from src.model_utils.switch import SWITCH  # noqa: E402
@@ -31,6 +31,7 @@ FOLLOW_FROM_THE_TABLE = ("device_id", "device_num", "data_dir")
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the rank table and the settings, write the commands and say what they will do."""
     args = parse_arguments(argv)
+    check_output(args.cmd_file, "--cmd_file")
     table = Path(args.hccl_config).resolve()
     servers = read_rank_table(table)
     hccn = read_hccn(Path(args.hccn_config_file) if args.hccn_config_file else None)
@@ -127,12 +128,9 @@ def commands(table: Path, host: str, ranks: list[Rank], rank_size: int, time_out
 
 def write_executable(path: Path, text: str) -> None:
     """Write a script that may be run."""
-    try:
-        with atomic_write(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-            temporary.chmod(temporary.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
-    except OSError as error:
-        raise UserError(f"--cmd_file {path}: cannot be written: {error.strerror}") from error
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.chmod(temporary.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
 
 
 def existing(path: str, option: str) -> Path:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from src.errors import UserError
-from src.files import make_output_dir
+from src.files import check_output, make_output_dir
 from src.generate_mindrecord.options import SPLIT_OPTIONS, DataFile, RecordOptions, choose_files
 from src.records.text_rows import Row
 from src.records.writer import EXTENSIONS, SCHEMA_NAME, RecordWriter, write_schema_json
@@ -142,9 +142,10 @@ def generate(data: DataSet, options: RecordOptions, wanted: Mapping[str, bool | 
     columns = record_columns(options.max_seq_length, labels is None)
     target_of = labels.id_of if labels else score_of
     summaries = []
+    paths = [check_output(directory / f"{file.record_name}.{EXTENSIONS[options.dataset_format]}", "--output_dir")
+             for file in chosen]
     with ExitStack() as stack:
-        for file, source in chosen.items():
-            path = directory / f"{file.record_name}.{EXTENSIONS[options.dataset_format]}"
+        for (file, source), path in zip(chosen.items(), paths, strict=True):
             writer = stack.enter_context(RecordWriter(path, columns, options.dataset_format))
             summaries.append(_write(writer, tokenizer, data.examples(file, source), target_of))
     if labels:

@@ -11,7 +11,7 @@ import argparse
 import os
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import fields
@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository, when this file is run by its path
 from src.errors import UserError, run_script  # noqa: E402
-from src.files import make_output_dir  # noqa: E402
+from src.files import check_output, check_room, is_passed_on  # noqa: E402
 from src.generate_mindrecord.corpus import Chunk, Corpus, find_input_files  # noqa: E402
 from src.generate_mindrecord.pretrain_instances import (  # noqa: E402
     SEGMENTERS,
@@ -41,6 +41,7 @@ from src.worker_processes import Worker  # noqa: E402
 # instances of one chunk take about 10 MB for every 5 duplicates.
 CHUNK_CHARACTERS = 400_000
 MAX_DUPLICATES_OF_FULL_CHUNK = 10  # with more duplicates the chunks shrink, so that their instances take no more room
+RECORD_BYTES = 2.1  # of records for a byte of text: measured for English, where Chinese has more tokens in a byte
 BYTES_WORTH_A_WORKER = 4_000_000  # about a second of work; a process takes half of that to start
 
 
@@ -67,7 +68,7 @@ def generate(options: InstanceOptions, input_file: str, output_file: str, vocab_
     if schema_file is not None:
         if dataset_format != "tfrecord":
             raise UserError("--schema_file describes TFRecord files; it needs --dataset_format tfrecord")
-        make_output_dir(Path(schema_file).parent, "--schema_file")
+        check_output(schema_file, "--schema_file")
     files = find_input_files(input_file)
     outputs = _find_outputs(output_file, files)
     vocab = Vocabulary.from_file(vocab_file)
@@ -77,6 +78,7 @@ def generate(options: InstanceOptions, input_file: str, output_file: str, vocab_
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         num_workers = min(cores, 1 + corpus.size // BYTES_WORTH_A_WORKER)
     columns = pretrain_columns(options.max_seq_length, options.max_predictions_per_seq)
+    _check_room(outputs, options.dupe_factor * corpus.size)
     print(f"reading {corpus.size / 1e6:.1f} MB, number of files: {len(files)}", flush=True)
 
     instances = sentences = without_random = 0
@@ -110,13 +112,18 @@ def _find_outputs(output_file: str, inputs: Sequence[Path]) -> list[Path]:
         raise UserError("--output_file is empty; give the name of the file to write")
     taken = {path.resolve() for path in inputs}
     for output in outputs:
-        if output.is_dir():
-            raise UserError(f"--output_file: {output} is a directory; give the name of a file in it")
         if output.resolve() in taken:
             raise UserError(f"--output_file: {output} is an input file or named twice; give another name")
         taken.add(output.resolve())
-        make_output_dir(output.parent, "--output_file")
+        check_output(output, "--output_file")
     return outputs
+
+
+def _check_room(outputs: Sequence[Path], text_bytes: int) -> None:
+    """Compare the size of the records, expected from that of the text in all duplicates, with what is free."""
+    each = RECORD_BYTES * text_bytes / len(outputs)
+    for directory, number in Counter(output.parent for output in outputs if not is_passed_on(output)).items():
+        check_room(directory, "the records of this text take", number * each, number * each)
 
 
 def _report(summary: CorpusSummary, outputs: Sequence[Path], corpus: Corpus, without_random: int,

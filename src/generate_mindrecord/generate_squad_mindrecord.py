@@ -10,7 +10,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository, when this file is run by its path
 from src.errors import UserError, run_script  # noqa: E402
-from src.files import make_output_dir  # noqa: E402
+from src.files import check_output, make_output_dir  # noqa: E402
 from src.model_utils.switch import SWITCH  # noqa: E402
 from src.records.columns import DATASET_FORMATS  # noqa: E402
 from src.records.writer import RecordWriter, write_schema_json  # noqa: E402
@@ -77,9 +77,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError("nothing to do: give --train_file, --predict_file or both")
     tokenizer = FullTokenizer(given.vocab_file, given.do_lower_case)
     output_dir = make_output_dir(given.output_dir, "--output_dir")
-    for name, file in jobs:
+    outputs = [check_output(output_dir / f"{name}.{SUFFIXES[given.dataset_format]}", "--output_dir")
+               for name, _ in jobs]
+    for (name, file), output_file in zip(jobs, outputs, strict=True):
         started = time.monotonic()
-        output_file = output_dir / f"{name}.{SUFFIXES[given.dataset_format]}"
         records = generate(file or "", output_file, tokenizer, options, name == "train",
                            given.version_2_with_negative, given.dataset_format)
         seconds = time.monotonic() - started

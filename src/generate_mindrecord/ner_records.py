@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from src.errors import UserError
-from src.files import make_output_dir
+from src.files import check_output, make_output_dir
 from src.generate_mindrecord.options import RecordOptions, add_record_options
 from src.records.writer import EXTENSIONS, SCHEMA_NAME, RecordWriter, write_schema_json
 from src.tasks.ner.corpora import TaggedLines
@@ -85,7 +85,8 @@ def write_data_set(files: Mapping[str, Sequence[Sentence]], labels: LabelScheme,
     """
     directory = make_output_dir(options.records.output_dir, "--output_dir")
     extension = EXTENSIONS[options.records.dataset_format]
-    write_files({directory / f"{name}.{extension}": sentences for name, sentences in files.items()}, labels, options)
+    write_files({check_output(directory / f"{name}.{extension}", "--output_dir"): sentences
+                 for name, sentences in files.items()}, labels, options)
 
 
 def write_files(files: Mapping[Path, Sequence[Sentence]], labels: LabelScheme, options: NerOptions) -> None:

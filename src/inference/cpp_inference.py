@@ -6,7 +6,6 @@ each output of each batch. `postprocess.py` runs the evaluation of the task with
 
 import json
 import re
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from mindspore import Tensor
 
 from src.dataset import EvaluationBatches
 from src.errors import UserError
-from src.files import make_output_dir, read_json_object
+from src.files import failing_in_one_line, make_output_dir, read_json_object, temporary_directory
 from src.inference.exported import check_classes
 from src.inference.lite_config import fitting_batch_size
 from src.model_utils.config import Config
@@ -126,15 +125,11 @@ def write_inputs(task: FinetuneTask, model_path: str, about: Mapping | None, dir
                 "num_rows": records.num_rows, "columns": list(records.columns),
                 "batches": [f"{task.cpp_name(task.config)}_bs{batch_size}_{index}" for index in range(len(batches))]}
     make_output_dir(directory.parent, "--result_path")
-    try:
-        with tempfile.TemporaryDirectory(prefix=".writing-", dir=directory.parent) as temporary:
-            _write_batches(batches, manifest, Path(temporary) / "new")
-            if directory.exists():
-                directory.rename(Path(temporary) / "old")
-            (Path(temporary) / "new").rename(directory)
-    except OSError as error:
-        raise UserError(f"--result_path: cannot write {directory}: {error.strerror}; free space or give another "
-                        f"directory") from error
+    with failing_in_one_line(directory), temporary_directory(directory.parent) as temporary:
+        _write_batches(batches, manifest, temporary / "new")
+        if directory.exists():
+            directory.rename(temporary / "old")
+        (temporary / "new").rename(directory)
     return len(batches)
 
 

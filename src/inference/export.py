@@ -10,10 +10,11 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
+from src.checkpoint_files import crc32
 from src.cpu_kernels.library import plain_operators
 from src.device_forms import built_for
 from src.errors import UserError
-from src.files import atomic_files, make_output_dir, open_to_others
+from src.files import atomic_files, check_output, open_to_others
 from src.inference.lite_config import BATCH_SIZES, SUFFIX, lite_config
 from src.inference.onnx_export import INPUTS, write_onnx
 from src.initialization import undrawn_weights
@@ -47,13 +48,12 @@ def export_model(config: Config, device_target: str) -> Path:
                         f"MINDIR or ONNX")
     if file_format == "ONNX":
         onnx_package("onnx", "file_format ONNX")
-    path = model_path(config.export_file_name, file_format)
+    path = check_output(model_path(config.export_file_name, file_format), "export_file_name")
     target = _target(config, device_target)
     task = task_type(config.description).from_config(config, target)
     with built_for(target):
         with undrawn_weights(), plain_operators():  # that every MindSpore has
             network = task.inference_network()
-        make_output_dir(path.parent, "export_file_name")
         task.load(network, config.export_ckpt_file, "export_ckpt_file")
         if target == "Ascend" and task.untried_on_ascend:
             print(f"export_target: {task.untried_on_ascend}", file=sys.stderr, flush=True)
@@ -97,28 +97,32 @@ def _write(task: Task, network: nn.Cell, path: Path, target: str) -> Path:
     if not is_onnx:
         about |= _about_target(network, shapes, target)
     for_lite = config.file_format == "MINDIR" and target == "Ascend"
-    try:
-        with atomic_files(path.parent) as directory:
-            if is_onnx:
-                write_onnx(directory / path.name, task.bert_config, _weights(network), head, about)
-            else:
-                _write_with_mindspore(network, directory / path.stem, config.file_format, shapes)
-            if not (directory / path.name).exists():
-                path = path.with_name(f"{path.stem}_graph{path.suffix}")
-            about_path = directory / f"{path.name if is_onnx else path.stem}.json"
-            about_path.write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-            if for_lite:
-                (directory / path.with_suffix(SUFFIX).name).write_text(lite_config(shapes), encoding="utf-8")
-            open_to_others(directory.rglob("*"))
-            for written in directory.iterdir():
-                if written.is_dir():  # it cannot replace one that has files
-                    shutil.rmtree(path.with_name(written.name), ignore_errors=True)
-        if config.file_format == "MINDIR" and not for_lite:
-            path.with_suffix(SUFFIX).unlink(missing_ok=True)  # of an earlier model of this name
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}; free space or give another export_file_name"
-                        ) from error
+    with atomic_files(path.parent) as directory:
+        if is_onnx:
+            write_onnx(directory / path.name, task.bert_config, _weights(network), head, about)
+        else:
+            _write_with_mindspore(network, directory / path.stem, config.file_format, shapes)
+        if not (directory / path.name).exists():
+            path = path.with_name(f"{path.stem}_graph{path.suffix}")
+        about_path = directory / f"{path.name if is_onnx else path.stem}.json"
+        about = checksums(directory, path.name) | about
+        about_path.write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        if for_lite:
+            (directory / path.with_suffix(SUFFIX).name).write_text(lite_config(shapes), encoding="utf-8")
+        open_to_others(directory.rglob("*"))
+        for written in directory.iterdir():
+            if written.is_dir():  # it cannot replace one that has files
+                shutil.rmtree(path.with_name(written.name), ignore_errors=True)
+    if config.file_format == "MINDIR" and not for_lite:
+        path.with_suffix(SUFFIX).unlink(missing_ok=True)  # of an earlier model of this name
     return path
+
+
+def checksums(directory: Path, model: str) -> dict:
+    """The checksum of a model in a directory, and those of the files that belong to it; see `verify_model`."""
+    further = [path for path in sorted(directory.rglob("*")) if path.is_file() and path.name != model]
+    of_further = {str(path.relative_to(directory)): crc32(path) for path in further}
+    return {"crc32": crc32(directory / model)} | ({"further_files": of_further} if further else {})
 
 
 def _description(task: Task, head: Head, shapes: dict[str, tuple[int | None, ...]]) -> dict:

@@ -8,7 +8,7 @@ import mindspore as ms
 from mindspore import Tensor, nn
 
 from src.errors import UserError
-from src.inference.onnx_inference import OnnxNetwork
+from src.inference.onnx_inference import OnnxNetwork, verify_model
 from src.tasks.base import Task
 from src.tasks.prediction import InferenceModel
 
@@ -41,6 +41,7 @@ class MindirNetwork:
         if self.about.get("target_only") and target != device:
             raise UserError(f"--model: {path} has a kernel for {target} only, and this is a {device}; export it with "
                             f"--export_target {device}")
+        verify_model(path, self.about, "--model")
         try:
             self.graph = nn.GraphCell(ms.load(str(path)))
             shape = self.about["input_shape"]

@@ -1,10 +1,12 @@
 """ONNX models in the place of networks, computed by ONNX Runtime."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from mindspore import Tensor
 
+from src.checkpoint_files import TornCheckpointError, verify_file
 from src.errors import UserError
 from src.inference.onnx_export import METADATA
 from src.onnx_graph import onnx_package
@@ -27,6 +29,7 @@ class OnnxNetwork:
         if not path.is_file():
             raise UserError(f"export_file_name: there is no ONNX model {path}; make it with export.py --file_format "
                             f"ONNX, or give another name")
+        verify_model(path, _description_beside(path), "export_file_name")
         options = runtime.SessionOptions()
         options.log_severity_level = 4  # errors are raised; it need not print them as well
         providers = ["CPUExecutionProvider"] if on_cpu else runtime.get_available_providers()
@@ -58,3 +61,28 @@ class OnnxNetwork:
                             f"{self.about['vocab_size']} and at most {self.about['max_length']} tokens "
                             f"({' '.join(str(error).split())[-200:]})") from error
         return Tensor(outputs[0]) if len(outputs) == 1 else tuple(Tensor(output) for output in outputs)
+
+
+def _description_beside(path: Path) -> Mapping:
+    """What export.py wrote beside an ONNX model; it is not needed, since the model knows all but its own checksum."""
+    try:
+        about = json.loads(path.with_name(f"{path.name}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return about if isinstance(about, dict) else {}
+
+
+def verify_model(path: Path, about: Mapping, option: str) -> None:
+    """Compare an exported model, and the files that belong to it, with the checksums in its description.
+
+    A model of version 0.1.0 has none. `ascend310_infer/src/checksum.cc` does the same.
+
+    Raises:
+        UserError: they differ.
+    """
+    try:
+        verify_file(path, about.get("crc32"))
+        for name, checksum in about.get("further_files", {}).items():
+            verify_file(path.parent / name, checksum)
+    except TornCheckpointError as error:
+        raise UserError(f"{option}: {path} is damaged: {error}; export it anew") from error

@@ -2,12 +2,12 @@
 
 import shutil
 import stat
-import tempfile
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
 from src.errors import UserError
+from src.files import temporary_directory
 
 MAX_ENTRIES = 100_000  # more files than any data set here has by far
 
@@ -34,18 +34,15 @@ def unpack_package(package: Path, folder: Path) -> None:
         UserError: the package is damaged or encrypted, does not fit on the disk, has more than `MAX_ENTRIES` entries,
             or one that is a link or whose name leads out of the folder; nothing is unpacked then.
     """
-    temporary = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=folder))
     try:
-        with zipfile.ZipFile(package) as archive:
+        with temporary_directory(folder) as temporary, zipfile.ZipFile(package) as archive:
             _check(package, archive.infolist(), shutil.disk_usage(folder).free)
             archive.extractall(temporary)
-        _move_up(temporary, folder)
+            _move_up(temporary, folder)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise UserError(f"{package}: cannot be unpacked: {error}; pack it again, without a password") from error
     except OSError as error:
         raise UserError(f"{package}: cannot be unpacked into {folder}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _check(package: Path, entries: list[zipfile.ZipInfo], free: int) -> None:

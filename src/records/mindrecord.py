@@ -12,8 +12,6 @@ The index beside the file, an SQLite database, says where in its page each recor
 """
 
 import json
-import mmap
-import os
 import sqlite3
 import struct
 from array import array
@@ -26,6 +24,7 @@ import numpy as np
 
 from src.errors import UserError
 from src.records.columns import Columns
+from src.records.mapped_file import MappedFile
 
 _VERSION = "3.0"
 _INTEGERS = {"int32": 4, "int64": 8}
@@ -46,12 +45,8 @@ class MindRecordFile:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._database = self.path.with_name(self.path.name + ".db")
-        try:
-            with self.path.open("rb") as file:
-                size = os.fstat(file.fileno()).st_size
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
-        except OSError as error:
-            raise UserError(f"cannot read {path}: {error.strerror}") from error
+        self._file = MappedFile(self.path)
+        self._map = self._file.content
         self._read_header()
         self._check_companions()
         self._bytes = np.frombuffer(self._map, np.uint8)
@@ -116,6 +111,7 @@ class MindRecordFile:
         Raises:
             UserError: a record is damaged, or holds another number of values.
         """
+        self._file.check_size()
         rows = np.asarray(rows, np.int64)
         begins, ends = (places[rows] for places in self._index())
         sound = self._gather(begins - 8, 8).view("<u8")[:, 0] == (ends - begins).astype(np.uint64)

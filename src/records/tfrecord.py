@@ -6,8 +6,6 @@ in numpy, a few microseconds a record.
 """
 
 import array
-import mmap
-import os
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -18,6 +16,7 @@ import numpy as np
 
 from src.errors import UserError
 from src.records.columns import Columns
+from src.records.mapped_file import MappedFile
 
 _LENGTH_HEADER = 12  # bytes: uint64 length, uint32 masked crc of it
 _DATA_FOOTER = 4  # bytes: uint32 masked crc of the data
@@ -159,13 +158,10 @@ class TFRecordFile:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        try:
-            with self.path.open("rb") as file:
-                if os.fstat(file.fileno()).st_size == 0:
-                    raise UserError(f"{path}: the file is empty; expected TFRecord records")
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except OSError as error:
-            raise UserError(f"cannot read {path}: {error.strerror}") from error
+        self._file = MappedFile(self.path)
+        self._map = self._file.content
+        if not self._map:
+            raise UserError(f"{path}: the file is empty; expected TFRecord records")
         self._bytes = np.frombuffer(self._map, np.uint8)
         self._starts, self._sizes = self._index()  # of each record's data
 
@@ -248,6 +244,7 @@ class TFRecordFile:
         Raises:
             UserError: a record is damaged, lacks a column, or holds another type or number of values.
         """
+        self._file.check_size()
         rows = np.asarray(rows, np.int64)
         self._check_data_crcs(rows)
         found = {name: np.zeros((4, len(rows)), np.int64) for name in columns}  # kind, start, size, packed

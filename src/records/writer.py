@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from src.errors import UserError
-from src.files import atomic_files, atomic_write, open_to_others
+from src.files import atomic_files, atomic_write, is_passed_on, open_to_others
 from src.records.columns import Columns, check_dataset_format
 from src.records.tfrecord import encode_tfrecords
 
@@ -126,6 +126,9 @@ class _MindRecordBackend:
         if forbidden or path.name != path.name.strip():
             raise UserError(f"{path}: MindRecord does not allow {' '.join(sorted(forbidden)) or 'outer spaces'} in a "
                             f"file name; choose another name")
+        if is_passed_on(path):
+            raise UserError(f"{path}: a MindRecord file has an index beside it, so it must be a regular file; give one "
+                            f"or dataset_format tfrecord")
         self._directory = stack.enter_context(atomic_files(path.parent))
         # Imported here: it loads all of MindSpore, which writing TFRecord does not need.
         from mindspore.mindrecord import FileWriter

@@ -1,16 +1,17 @@
 """Evaluation while fine-tuning: the best weights are kept, and a run that no longer improves ends early."""
 
-from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from src.checkpoint_files import read_about
+from src.files import check_output
 from src.initialization import undrawn_weights
 from src.model_utils.communication import from_first_rank
-from src.tasks.finetune_task import Evaluation, FinetuneTask
+from src.tasks.finetune_task import Evaluation, FinetuneTask, predictions_path
 from src.training.callbacks import StepReport
 from src.training.run import Run, TrainingEvaluation
-from src.weights import read_about, save_weights
+from src.weights import save_weights
 
 
 class BestWeights(TrainingEvaluation):
@@ -32,7 +33,9 @@ class BestWeights(TrainingEvaluation):
         self.task = task
         self.score = task.best_metric
         self.best_path = run.output_dir / f"{task.name}_best.ckpt"
-        self.predictions_path = Path(task.config.predictions_file or run.output_dir / task.predictions_name)
+        if run.writes:
+            self.predictions_path = predictions_path(task, run.output_dir)
+            check_output(self.best_path, "save_finetune_checkpoint_path")
         self.batches = task.evaluation_batches(run.device.rank, run.device.rank_size)
         self.patience = task.config.early_stopping_patience
         self.best: dict | None = run.evaluated.get("best")  # step, results and lines of the best evaluation

@@ -4,11 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from src.dataset import EvaluationBatches
-from src.files import make_output_dir
 from src.initialization import undrawn_weights
 from src.model_utils.config import Config
 from src.model_utils.device_adapter import DeviceInfo
-from src.tasks.finetune_task import FinetuneTask, require_data
+from src.tasks.finetune_task import FinetuneTask, predictions_path, require_data
 from src.tasks.registry import finetune_task_type
 
 
@@ -38,12 +37,10 @@ def evaluate_checkpoint(task: FinetuneTask, device: DeviceInfo) -> dict[str, flo
 def report_evaluation(task: FinetuneTask, network: Callable, batches: EvaluationBatches,
                       writes: bool = True) -> dict[str, float]:
     """Evaluate a network, or what answers in its place, print the scores and write the predictions if it `writes`."""
+    writes = writes and bool(task.config.predictions_file or task.always_writes_predictions)
+    path = predictions_path(task, Path()) if writes else None
     evaluation = task.evaluate(network, batches)
     print("\n".join(evaluation.lines), flush=True)
-    if writes and evaluation.write_predictions and (task.config.predictions_file or task.always_writes_predictions):
-        path = Path(task.config.predictions_file or task.predictions_name)
-        if path.is_dir():
-            path /= task.predictions_name
-        make_output_dir(path.parent, "predictions_file")
+    if path and evaluation.write_predictions:
         evaluation.write_predictions(path)
     return evaluation.results

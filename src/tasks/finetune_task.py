@@ -10,6 +10,7 @@ from mindspore import nn
 from src.bert_model import BertConfig
 from src.dataset import EvaluationBatches, Limit
 from src.errors import UserError
+from src.files import check_output
 from src.model_utils.config import Config
 from src.records.reader import Records, RecordSource, open_records
 from src.tasks.base import Task
@@ -135,6 +136,16 @@ def finetune_tokenizer(config: Config, bert_config: BertConfig, origin: str = "t
         raise UserError(f"vocab_file_path: {config.vocab_file_path} has {len(tokenizer.vocab)} tokens, but vocab_size "
                         f"is {bert_config.vocab_size}; give the vocabulary that the network was trained with")
     return tokenizer
+
+
+def predictions_path(task: FinetuneTask, folder: Path) -> Path:
+    """The file for what was predicted: `predictions_file`, which may be a directory, or else one in `folder`.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    path = Path(task.config.predictions_file or folder)
+    return check_output(path / task.predictions_name if path.is_dir() else path, "predictions_file")
 
 
 def require_data(config: Config, options: Sequence[str], what_for: str) -> None:

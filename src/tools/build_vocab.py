@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository, when this file is run by its path
 from src.errors import UserError, first_line, run_script  # noqa: E402
-from src.files import atomic_write, make_output_dir  # noqa: E402
+from src.files import atomic_write, check_output  # noqa: E402
 from src.generate_mindrecord.corpus import Corpus, find_input_files  # noqa: E402
 from src.model_utils.switch import SWITCH  # noqa: E402
 from src.tokenization import MAX_WORD_CHARACTERS, SPECIAL_TOKENS, BasicTokenizer  # noqa: E402
@@ -182,10 +182,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--limit_alphabet", type=int, metavar="N", help="keep only the N most frequent characters (default: all)")
     arguments = parser.parse_args(argv)
 
-    output = Path(arguments.output_file)
-    if output.is_dir():
-        raise UserError(f"--output_file: {output} is a directory; give the name of a file in it")
-    make_output_dir(output.parent, "--output_file")
+    output = check_output(arguments.output_file, "--output_file")
     tokens = build_vocab(arguments.input_file, arguments.vocab_size, arguments.do_lower_case,
                          arguments.min_frequency, arguments.limit_alphabet)
     with atomic_write(output) as temporary:

@@ -18,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from src.errors import UserError, first_line, run_script  # noqa: E402
-from src.files import atomic_write, make_output_dir  # noqa: E402
+from src.files import atomic_write, check_output  # noqa: E402
 from src.sentences import split_sentences  # noqa: E402
 
 PACKAGES = ("numpy", "scipy", "matplotlib", "mindspore")  # installed with the project and richly documented
@@ -89,8 +89,7 @@ def collect_documentation(output_file: str | Path) -> int:
     Raises:
         UserError: the file cannot be written, or this Python carries no documentation.
     """
-    output_file = Path(output_file)
-    make_output_dir(output_file.parent, "--output_file")
+    check_output(output_file, "--output_file")
     corpus = "\n".join("".join(sentence + "\n" for sentence in document) for document in documents())
     if not corpus:
         raise UserError(f"no documentation found in {sysconfig.get_paths()['stdlib']}: this Python was stripped of its "

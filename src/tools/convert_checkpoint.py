@@ -36,12 +36,9 @@ def main(argv: list[str] | None = None) -> None:
     if output_dir.resolve() == (source if source.is_dir() else source.parent).resolve():
         raise UserError(f"--output_dir: {output_dir} holds the input; give another directory")
     make_output_dir(output_dir, "--output_dir")
-    try:
-        with atomic_files(output_dir) as directory:
-            count = write(model, directory, arguments, output_dir, report)
-            written = sorted(path.name for path in directory.iterdir())
-    except OSError as error:
-        raise UserError(f"--output_dir: cannot write {output_dir}: {error.strerror or error}") from error
+    with atomic_files(output_dir) as directory:
+        count = write(model, directory, arguments, output_dir, report)
+        written = sorted(path.name for path in directory.iterdir())
     print(f"wrote {count} parameters of {source} to {output_dir}: {', '.join(written)}\n  {model}\n{report}".rstrip())
 
 

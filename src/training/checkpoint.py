@@ -1,7 +1,6 @@
 """Saving a training so that it goes on exactly as if never stopped; `src/checkpoint_files.py` describes the files."""
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -28,7 +27,7 @@ from src.checkpoint_files import (
     sibling,
 )
 from src.errors import UserError
-from src.files import open_to_others
+from src.files import flush, open_to_others
 from src.weights import LoadReport, load_weights, quiet_mindspore, read_weights
 
 # ---------------------------------------------------------------- saving
@@ -106,12 +105,12 @@ def _write(directory: Path, stem: str, train_step_cell: nn.Cell, manifest: dict)
         manifest_file.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
         open_to_others((ckpt, state_file))
         for file in (ckpt, state_file, manifest_file):
-            _flush(file)
+            flush(file)
         # Should the same step have been saved before, its manifest must not stand beside files of another save.
         sibling(path, MANIFEST).unlink(missing_ok=True)
         for file in (state_file, ckpt, manifest_file):  # a .ckpt without a state would look like weights only
             file.replace(directory / file.name)
-        _flush(directory)
+        flush(directory)
     return path
 
 
@@ -125,15 +124,6 @@ def _remove(ckpt: Path) -> None:
     """Remove a checkpoint; the manifest first, so that it is never taken for complete, the state last (see above)."""
     for ending in (MANIFEST, CKPT, STATE):
         sibling(ckpt, ending).unlink(missing_ok=True)
-
-
-def _flush(path: Path) -> None:
-    """Make the system write a file or directory to the disk: a power cut after this does not lose it."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 # ---------------------------------------------------------------- exact resume
@@ -150,7 +140,7 @@ def restore_training(train_step_cell: nn.Cell, checkpoint: Checkpoint) -> dict:
     parts = []
     for part, parameters, file in (("network", network, checkpoint.path),
                                    ("optimizer or loss scaling", state, checkpoint.state_path)):
-        values = read_weights(file)
+        values = read_weights(file, is_verified=True)
         _check_same(checkpoint.path, part, parameters, values)
         parts.append((parameters, values))
     for parameters, values in parts:

@@ -7,7 +7,7 @@ from operator import itemgetter
 from pathlib import Path
 
 from src.errors import UserError
-from src.files import atomic_write, make_output_dir
+from src.files import atomic_write, check_output, failing_in_one_line, is_passed_on
 from src.training.callbacks import Callback, Place, RunPlan, StepReport
 
 
@@ -15,28 +15,35 @@ class MetricsFile(Callback):
     """Append a JSON line for every step to `path`; others may add lines with `write`.
 
     A resumed run first drops the lines behind its starting step, so that the file tells one history. A new run puts
-    the file of an earlier one aside, as `<name>.old`.
+    the file of an earlier one aside, as `<name>.old`. A device or pipe just gets the lines.
     """
 
     place = Place.RECORD
 
     def __init__(self, path: str | Path, plan: RunPlan) -> None:
         """Open the file (given by metrics_file), keeping the history up to the plan's first step."""
-        self.path = Path(path)
-        make_output_dir(self.path.parent, "metrics_file")
-        lines = read_metrics(self.path)
-        if lines and plan.start_step == 0:
-            self.path.replace(self.path.with_name(self.path.name + ".old"))
-        kept = "".join(json.dumps(line) + "\n" for line in lines if line["step"] <= plan.start_step)
-        if not self.path.exists() or self.path.read_text(encoding="utf-8") != kept:
-            with atomic_write(self.path) as temporary:
+        self.path = check_output(path, "metrics_file")
+        with failing_in_one_line(self.path):
+            if not is_passed_on(self.path):
+                self._keep_history(self.path.resolve(), plan.start_step)
+            # Without a buffer a line is in the file as soon as it is written, and `close` has nothing to write.
+            self.file = self.path.open("ab", buffering=0)
+
+    def _keep_history(self, path: Path, start_step: int) -> None:
+        lines = read_metrics(path)
+        if lines and start_step == 0:
+            path.replace(path.with_name(path.name + ".old"))
+        kept = "".join(json.dumps(line) + "\n" for line in lines if line["step"] <= start_step)
+        if not path.exists() or path.read_text(encoding="utf-8") != kept:
+            with atomic_write(path) as temporary:
                 temporary.write_text(kept, encoding="utf-8")
-        self.file = self.path.open("a", encoding="utf-8", buffering=1)  # a line is in the file as soon as it is written
 
     def write(self, step: int, **values: float) -> None:
         """Append one line of numbers that belong to `step`."""
+        line = (json.dumps({"step": step, **values}) + "\n").encode()
         try:
-            self.file.write(json.dumps({"step": step, **values}) + "\n")
+            while line:  # a disk may take a part of it
+                line = line[self.file.write(line) or 0:]
         except OSError as error:
             raise UserError(f"cannot write {self.path}: {error.strerror}; free space and resume") from error
 
@@ -91,15 +98,15 @@ class LossPlot(Callback):
         """The plot is a PNG file, given by plot_file; it shows this score of the evaluations too."""
         self.metrics_path = Path(metrics_path)
         self.score = score
-        self.plot_path = Path(plot_path)
-        make_output_dir(self.plot_path.parent, "plot_file")
+        self.plot_path = check_output(plot_path, "plot_file")
 
     def on_end(self, last: StepReport) -> None:
-        """Draw it, unless that was done."""
-        drawn, recorded = (path.stat().st_mtime_ns if path.exists() else 0
-                           for path in (self.plot_path, self.metrics_path))
-        if drawn < recorded:
+        """Draw it, unless that was done, or the numbers went into a device or pipe."""
+        if not is_passed_on(self.metrics_path) and not self._is_drawn():
             plot_metrics(self.metrics_path, self.plot_path, self.score)
+
+    def _is_drawn(self) -> bool:
+        return self.plot_path.exists() and self.plot_path.stat().st_mtime_ns >= self.metrics_path.stat().st_mtime_ns
 
 
 def plot_metrics(metrics_path: str | Path, plot_path: str | Path, score: str = "masked_lm_accuracy",

@@ -3,13 +3,14 @@
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import mindspore.train
 import yaml
-from mindspore import Tensor, nn
+from mindspore import Tensor, float32, nn
 from tqdm import tqdm
 
 from src.bert_for_pre_training import initialize_parameters
@@ -17,7 +18,7 @@ from src.bert_model import BertConfig
 from src.checkpoint_files import Checkpoint
 from src.cpu_kernels.library import report_missing, usable
 from src.dataset import BatchStream, Bucketing, Limit
-from src.errors import UserError
+from src.errors import UserError, outliving_output
 from src.files import atomic_write, make_output_dir
 from src.initialization import undrawn_weights
 from src.model_utils.communication import MeanOfGradients
@@ -35,10 +36,13 @@ from src.training.callbacks import (
     StepReport,
     StopOnDivergence,
 )
+from src.training.cost import MOMENTS, Workload
 from src.training.loop import end_again, train
 from src.training.metrics_file import LossPlot, MetricsFile, NoMetrics
 from src.training.optimizer import Optimizer
+from src.training.output_lock import locked_output
 from src.training.profiling import Profiling
+from src.training.resources import check_disk, check_memory, machine_memory
 from src.training.start import start_as_first_rank
 from src.training.train_step import LossScale, TrainStep
 
@@ -183,14 +187,22 @@ def run_training(job: Job, device: DeviceInfo, callbacks: Sequence[mindspore.tra
         UserError: something in the configuration, the records or the checkpoint does not fit.
         KeyboardInterrupt: the user ended the run; the message says how it goes on.
     """
+    output_dir = make_output_dir(job.config[job.output_option] or ".", job.output_option)
+    lock = locked_output(output_dir, job.output_option) if device.rank == 0 else nullcontext()
+    with lock, outliving_output("the training"):
+        return _run(job, device, output_dir, callbacks)
+
+
+def _run(job: Job, device: DeviceInfo, output_dir: Path, callbacks: Sequence[mindspore.train.Callback]
+         ) -> dict[str, float]:
     config = job.config
-    writes = device.rank == 0  # the only place that asks: everything else is told
-    output_dir = make_output_dir(config[job.output_option] or ".", job.output_option)
+    writes = device.rank == 0
     sink_steps = sink_steps_of(job, device)
     records = job.records()
     samples_per_step = job.batch_size * config.accumulation_steps * device.rank_size
     total_steps = job.total_steps(records.num_rows, samples_per_step)
     steps_per_epoch = -(-records.num_rows // samples_per_step)
+    _check_resources(job, device, records, output_dir, job.save_steps(steps_per_epoch), total_steps)
 
     step_cell = build_training_step(job, device, total_steps)
     recipe = recipe_of(job, device, records.num_rows, samples_per_step)
@@ -229,6 +241,26 @@ def run_training(job: Job, device: DeviceInfo, callbacks: Sequence[mindspore.tra
     return evaluation.finish() if evaluation else {}
 
 
+def _check_resources(job: Job, device: DeviceInfo, records: RecordSource, output_dir: Path, save_steps: int | None,
+                     total_steps: int) -> None:
+    """Warn of what does not fit this machine, or refuse it; of the memory of other devices nothing is known here."""
+    name, _ = job.optimizer_options()
+    _, predictions = records.columns.get("masked_lm_positions", ("", 0))
+    run = Workload(job.bert_config, job.batch_size, records.seq_length or job.bert_config.seq_length,
+               optimizer=name if name in MOMENTS else "Momentum", predictions=predictions)
+    if device.target == "CPU":
+        compute_bytes = 4 if job.bert_config.compute_type == float32 else 2
+        check_memory(run, compute_bytes, _has_one_length(job), machine_memory())
+    if device.rank == 0 and save_steps:
+        # One more than are kept while the newest is unproven, and one that is being written.
+        count = min(job.config.save_checkpoint_num + 2, -(-total_steps // save_steps))
+        check_disk(run, count, output_dir, job.prefix)
+
+
+def _has_one_length(job: Job) -> bool:
+    return not job.config.bucket_list and job.length_grouping == "none"
+
+
 def sink_steps_of(job: Job, device: DeviceInfo) -> int:
     """Steps that the device takes from its queue by itself; 0 on CPU, and where the batches are of several lengths.
 
@@ -238,12 +270,14 @@ def sink_steps_of(job: Job, device: DeviceInfo) -> int:
     config = job.config
     if device.target == "CPU" or not config.enable_data_sink:
         return 0
-    lengths = (f"bucket_list is {','.join(map(str, config.bucket_list))}" if config.bucket_list else
-               f"length_grouping is {job.length_grouping}" if job.length_grouping != "none" else "")
-    if lengths and config.data_sink_steps > 1:
-        raise UserError(f"data_sink_steps: found {config.data_sink_steps}, but {lengths}, and the device's queue takes "
+    if _has_one_length(job):
+        return config.data_sink_steps
+    if config.data_sink_steps > 1:
+        found = (f"bucket_list is {','.join(map(str, config.bucket_list))}" if config.bucket_list else
+                 f"length_grouping is {job.length_grouping}")
+        raise UserError(f"data_sink_steps: found {config.data_sink_steps}, but {found}, and the device's queue takes "
                         f"batches of one length; leave data_sink_steps at 1, or take all batches at full length")
-    return 0 if lengths else config.data_sink_steps
+    return 0
 
 
 def _report_periods(job: Job, device: DeviceInfo, evaluation: TrainingEvaluation | None, steps_per_epoch: int

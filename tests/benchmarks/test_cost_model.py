@@ -7,17 +7,10 @@ import pytest
 from benchmarks import cost_model
 from benchmarks.cost_model import (
     ASCEND,
-    MOMENTS,
     PUBLISHED,
-    Run,
-    activations,
-    cpu_memory,
     fit_efficiency,
     fit_memory,
     forward_products,
-    layer_activations,
-    memory,
-    parameters,
     reduce_time,
     step_operations,
     step_time,
@@ -25,6 +18,7 @@ from benchmarks.cost_model import (
 from src.bert_for_pre_training import BertPreTraining
 from src.bert_model import BertConfig
 from src.model_utils.config import REPOSITORY, load_config
+from src.training.cost import MOMENTS, Workload, activations, cpu_memory, layer_activations, memory, parameters
 from src.training.create_optimizer import create_optimizer
 
 TINY = BertConfig(seq_length=16, vocab_size=50, hidden_size=16, num_hidden_layers=3, num_attention_heads=2,
@@ -55,7 +49,7 @@ def test_optimizer_state(name):
     network = BertPreTraining(TINY, is_training=True)
     state = create_optimizer(name, network, {"learning_rate": 0.1}, total_steps=1).state()
     moments = sum(value.size for state_name, value in state.items() if state_name != "global_step")
-    assert memory(Run(TINY, 1, 16, 1, name), 4)["state"] == 4 * moments
+    assert memory(Workload(TINY, 1, 16, 1, name), 4)["state"] == 4 * moments
 
 
 def test_operations_by_hand():
@@ -67,7 +61,7 @@ def test_operations_by_hand():
     scores_and_sums = 2 * (4 * 4 * 3) * 2  # 2 sequences, 4 x 4 pairs, 3 numbers; scores, and weighted sums
     words = 2 * (3 * 3 + 3 * 7)  # 2 masked positions: dense, then the vocabulary
     pairs = 2 * (3 * 3 + 3 * 2)  # pooler, and two classes
-    run = Run(net, 2, 4, predictions=1)
+    run = Workload(net, 2, 4, predictions=1)
     assert forward_products(run) == 2 * (projections + feed_forward + scores_and_sums) + words + pairs
     assert step_operations(run) == 6 * forward_products(run)
     net.use_relative_positions = True
@@ -75,30 +69,31 @@ def test_operations_by_hand():
 
 
 def test_activations_by_hand():
-    run = Run(TINY, 2, 4, predictions=1)  # 8 tokens, hidden 16, 2 heads, intermediate 40, vocabulary 50
+    run = Workload(TINY, 2, 4, predictions=1)  # 8 tokens, hidden 16, 2 heads, intermediate 40, vocabulary 50
     layer = 8 * (8 * 2 * 16 + 2 * 4 * 16 + (4 + 2 * 2) * 2 * 4 + 3 * 2 * 40)  # in float16
     assert layer_activations(run, 2) == layer
     assert activations(run, 2) == 3 * layer + 8 * 8 * 16 + 10 * 2 * 50
 
 
 def test_more_work_takes_more():
-    for better, worse in [(Run(TINY, 4, 16), Run(TINY, 5, 16)), (Run(TINY, 4, 16), Run(TINY, 4, 17)),
-                          (Run(TINY, 4, 16), Run(changed(TINY, num_hidden_layers=4), 4, 16)),
-                          (Run(TINY, 4, 16), Run(changed(TINY, vocab_size=60), 4, 16)),
-                          (Run(TINY, 4, 16), Run(changed(TINY, use_relative_positions=True), 4, 16)),
-                          (Run(TINY, 4, 16, optimizer="Momentum"), Run(TINY, 4, 16, optimizer="Lamb"))]:
+    for better, worse in [(Workload(TINY, 4, 16), Workload(TINY, 5, 16)),
+                          (Workload(TINY, 4, 16), Workload(TINY, 4, 17)),
+                          (Workload(TINY, 4, 16), Workload(changed(TINY, num_hidden_layers=4), 4, 16)),
+                          (Workload(TINY, 4, 16), Workload(changed(TINY, vocab_size=60), 4, 16)),
+                          (Workload(TINY, 4, 16), Workload(changed(TINY, use_relative_positions=True), 4, 16)),
+                          (Workload(TINY, 4, 16, optimizer="Momentum"), Workload(TINY, 4, 16, optimizer="Lamb"))]:
         for c in (2, 4):
             assert memory(better, c)["total"] < memory(worse, c)["total"]
         assert step_time(better, ASCEND) < step_time(worse, ASCEND)
-    times = [step_time(Run(TINY, 4, 16, devices), ASCEND) for devices in (1, 2, 4, 8)]
+    times = [step_time(Workload(TINY, 4, 16, devices), ASCEND) for devices in (1, 2, 4, 8)]
     assert times == sorted(set(times)), "more devices communicate more, for the same batch on each"
-    assert reduce_time(Run(TINY, 4, 16, 1), ASCEND) == 0
+    assert reduce_time(Workload(TINY, 4, 16, 1), ASCEND) == 0
     limit = 2 * 4 * parameters(TINY) / ASCEND.link_bandwidth
-    assert 0.9 * limit < reduce_time(Run(TINY, 4, 16, 1000), ASCEND) < limit
+    assert 0.9 * limit < reduce_time(Workload(TINY, 4, 16, 1000), ASCEND) < limit
 
 
 def test_fits_reproduce_what_they_were_fitted_to():
-    run, other = Run(TINY, 4, 16, 8), Run(TINY, 2, 16, 8)
+    run, other = Workload(TINY, 4, 16, 8), Workload(TINY, 2, 16, 8)
     seconds = 10 * step_time(run, ASCEND)
     assert step_time(run, fit_efficiency(run, ASCEND, seconds)) == pytest.approx(seconds)
     times, base = fit_memory([(run, 5e9), (other, 4.9e9)])

@@ -126,6 +126,12 @@ def test_lines_of_the_wrong_kind_are_named(tmp_path):
 
 # ---------------------------------------------------------------- exported models, masks
 
+def flipped(content: bytes) -> bytes:
+    """Content with one other bit, far from its ends: in a weight."""
+    place = 2 * len(content) // 3
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1:]
+
+
 @pytest.mark.parametrize(("options", "name"), [
     (["--export_batch_size", "0"], "any.mindir"),
     (["--export_batch_size", "2", "--export_target", "ascend"], "two.mindir"),
@@ -141,14 +147,20 @@ def test_an_exported_model_predicts_the_same(model, tmp_path, capsys, options, n
     assert [item["label"] for item in found] == [item["label"] for item in wanted] == LABELS[:3]
     np.testing.assert_allclose([item["probability"] for item in found], [item["probability"] for item in wanted],
                                atol=1e-5)
-    for damage in ("", "cut"):
-        path = tmp_path / f"damaged{damage}{name}"
-        if damage:
-            path.write_bytes((tmp_path / name).read_bytes()[:-100])
-            if name.endswith("mindir"):
-                path.with_suffix(".json").write_bytes((tmp_path / name).with_suffix(".json").read_bytes())
-        with pytest.raises(UserError, match="damaged, cut off|there is no"):
+    content, about = (tmp_path / name).read_bytes(), (tmp_path / name).with_suffix(
+        ".onnx.json" if name.endswith("onnx") else ".json")
+    path = tmp_path / name
+    for damaged, described, message in (
+            (None, about.read_bytes(), "there is no"),
+            (content[:-100], b'{"task": "run_classifier"}', "damaged, cut off"),
+            (flipped(content), about.read_bytes(), f"{name} is damaged: {name} does not match its checksum")):
+        path.unlink()
+        if damaged:
+            path.write_bytes(damaged)
+        about.write_bytes(described)
+        with pytest.raises(UserError, match=message):
             predict.main([*model, *texts, "--model", str(path)])
+        path.touch()
 
 
 def test_a_model_of_other_classes_is_refused(model, tmp_path):
@@ -221,3 +233,13 @@ def test_export_mistakes(model, tmp_path, options, message):
     with pytest.raises(UserError, match=message):
         export.main([*model, "--export_ckpt_file", model[-1], "--export_file_name", str(tmp_path / "bert"), *options])
     assert not list(tmp_path.iterdir())
+
+
+def test_outputs_are_checked_before_anything_is_loaded(tmp_path, monkeypatch):
+    def fail(*_):
+        raise AssertionError("began to work")
+
+    monkeypatch.setattr(predict, "create_predictor", fail)
+    with pytest.raises(UserError, match=f"--output_file: {tmp_path} is a directory; give the name of a file in it"):
+        predict.main(["--config_path", "task_classifier_cpu_config.yaml", "--text", "a",
+                      "--output_file", str(tmp_path)])

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -69,6 +70,7 @@ def test_model_and_description_are_ordinary_files(classifier):
     assert {path.name for path in folder.iterdir()} == {"bert.onnx", "bert.onnx.json"}
     assert {oct(path.stat().st_mode & 0o444) for path in folder.iterdir()} == {"0o444"}
     about = json.loads((folder / "bert.onnx.json").read_text(encoding="utf-8"))
+    assert about.pop("crc32") == f"{zlib.crc32((folder / 'bert.onnx').read_bytes()):08x}"
     assert about == {
         "task": "run_classifier", "format": "ONNX", "inputs": ["input_ids", "input_mask", "token_type_id"],
         "input_shape": [None, None], "input_type": "int32", "outputs": ["logits"], "num_class": CLASSES,

@@ -39,6 +39,7 @@ from src.dataset import BatchStream
 from src.errors import UserError
 from src.training.callbacks import LogLines, ProgressBar, RunPlan
 from src.training.metrics_file import read_metrics
+from src.training.output_lock import locked_output
 from src.training.train_step import LossScale, TrainStep
 from src.weights import read_weights
 
@@ -502,6 +503,10 @@ MISTAKES = {
     "a metrics file of another kind": (
         {"metrics_file": "{records}/tfrecord/schema.json"}, r"schema\.json, line 1: found '\{', expected the JSON"),
     "an unwritable plot": ({"plot_file": "{records}/mindrecord/toy.mindrecord/p.png"}, r"plot_file: cannot write to"),
+    "a plot that is a directory": ({"plot_file": "{tmp}"}, r"plot_file: .* is a directory; give the name of a file"),
+    "a batch that no machine holds": ({"batch_size": 10**9}, r"batch_size: this training needs at least [\d,]+ GB of"),
+    "more layers than memory": (
+        {"base_net_cfg__num_hidden_layers": 10**9}, r"vocab_size, num_hidden_layers, hidden_size: this training needs"),
     "evaluation without data": ({"train_with_eval": "true"}, r"eval_data_dir is not set"),
     "no launcher": ({"distribute": "true"}, r"distribute true: no launcher started this process"),
 }
@@ -516,6 +521,14 @@ def test_mistake_gives_one_line_that_says_what_to_do(toy_records: Path, tmp_path
     with pytest.raises(UserError, match=message) as raised:
         run_pretrain.main(tiny_options(**defaults | given))
     assert "\n" not in str(raised.value)
+
+
+def test_a_second_training_in_a_folder_is_refused_and_touches_nothing(toy_records: Path, tmp_path: Path) -> None:
+    with locked_output(tmp_path, "save_checkpoint_path"):
+        before = [path.name for path in tmp_path.iterdir()]
+        with pytest.raises(UserError, match=f"save_checkpoint_path: process {os.getpid()} on host .* is training in"):
+            pretrain(tmp_path, data_dir=toy_records / "mindrecord", train_steps=1)
+        assert [path.name for path in tmp_path.iterdir()] == before
 
 
 def test_missing_column_is_named(tmp_path: Path) -> None:

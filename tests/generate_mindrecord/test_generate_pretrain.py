@@ -3,11 +3,13 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -513,6 +515,20 @@ def test_what_is_printed(tmp_path, text, vocab_file, capsys):
         "--dataset_format", "tfrecord")
     notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")]
     assert "'tfrecord' in their name" in notes[0] and "separate documents by blank lines" in notes[1]
+
+
+def test_records_that_do_not_fit_the_disk(tmp_path, text, vocab_file, monkeypatch, capsys):
+    expected = 2.1 * 3 * text.stat().st_size
+    (tmp_path / "out").mkdir()
+    for free, is_warned in ((expected + 1, False), (0.6 * expected, True)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: SimpleNamespace(free=free))
+        run(text, tmp_path / "out" / "a.tfrecord", vocab_file, "--dupe_factor", "3", "--dataset_format", "tfrecord")
+        assert ("warning: the records of this text take up to" in capsys.readouterr().err) == is_warned
+    before = list((tmp_path / "out").iterdir())
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0.4 * expected))
+    with pytest.raises(UserError, match=f"take at least .* are free in {tmp_path / 'out'}; free space"):
+        run(text, tmp_path / "out" / "b.mindrecord", vocab_file, "--dupe_factor", "3")
+    assert list((tmp_path / "out").iterdir()) == before
 
 
 def test_wrong_inputs_are_user_errors(tmp_path, text, vocab_file):

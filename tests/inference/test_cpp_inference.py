@@ -10,6 +10,7 @@ import subprocess
 import sys
 import sysconfig
 import time
+import zlib
 from importlib.metadata import version
 from pathlib import Path
 
@@ -365,6 +366,35 @@ def test_an_interrupted_run_leaves_nothing(four_inputs, inputs, build, tmp_path)
     assert process.returncode == 128 + signal.SIGTERM and output == ""
     assert errors == "error: interrupted after 0 of 2 batches; no result was written\n"
     assert not list(tmp_path.glob("result_Files/*")) and not list(tmp_path.rglob(".writing-*"))
+
+
+def test_a_killed_run_is_cleaned_up_after_and_a_live_one_is_not(four_inputs, inputs, build, run, tmp_path):
+    directory, environment = build
+    (tmp_path / "pipe.mindir").write_bytes(four_inputs.read_bytes())
+    os.mkfifo(tmp_path / "pipe.json")  # the program waits for its description
+    process = subprocess.Popen([directory / "main", "--device_type", "CPU", "--model_path", "pipe.mindir"],
+                               cwd=tmp_path, env=environment)
+    while not (left := list(tmp_path.glob("time_Result/.writing-*"))) and process.poll() is None:
+        time.sleep(0.01)
+    for is_alive in (True, False):
+        if not is_alive:
+            process.kill()
+            process.wait()
+        run(tmp_path, "--model_path", "absent.mindir")
+        assert [path.exists() for path in left] == [is_alive]
+
+
+def test_a_damaged_model_is_refused(four_inputs, run, tmp_path):
+    content = bytearray(four_inputs.read_bytes())
+    content[2 * len(content) // 3] ^= 1
+    (tmp_path / "a.mindir").write_bytes(content)
+    shutil.copy(four_inputs, tmp_path / "b.mindir")
+    for name, checksum in (("a", zlib.crc32(four_inputs.read_bytes())), ("b", zlib.crc32(content))):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"crc32": f"{checksum:08x}"}, indent=1))
+        done = run(tmp_path, "--model_path", f"{name}.mindir")
+        assert done.returncode == 2
+        assert done.stderr == (f"error: --model_path: {name}.mindir is damaged: {name}.mindir does not match its "
+                               f"checksum; export it anew\n")
 
 
 def test_a_fixed_batch_needs_files_of_its_size(exported, run, tmp_path):

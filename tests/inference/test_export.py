@@ -18,6 +18,7 @@ from src.errors import UserError
 from src.inference.export import export_model, model_path
 from src.inference.exported import MindirNetwork
 from src.inference.lite_config import BATCH_SIZES, fitting_batch_size
+from src.inference.onnx_inference import verify_model
 from src.model_utils.config import load_config
 from src.tasks.ner.task import NerTask
 from src.tasks.pretraining.task import PretrainTask
@@ -92,6 +93,13 @@ def test_large_models_are_split(pretrained, tmp_path, monkeypatch, capsys):
     graph = nn.GraphCell(ms.load(str(tmp_path / "bert_graph.mindir")))
     assert graph(*map(Tensor, columns_of(1)))[1].shape == (1, 2)
 
+    about = json.loads((tmp_path / "bert_graph.json").read_text())
+    verify_model(tmp_path / "bert_graph.mindir", about, "--model")
+    weights = tmp_path / "bert_variables" / "data_0"
+    weights.write_bytes(weights.read_bytes()[:-1] + bytes([weights.read_bytes()[-1] ^ 1]))
+    with pytest.raises(UserError, match="bert_graph.mindir is damaged: data_0 does not match its checksum"):
+        verify_model(tmp_path / "bert_graph.mindir", about, "--model")
+
 
 def test_checkpoint_of_other_sizes(pretrained, tmp_path):
     with pytest.raises(UserError, match="a.ckpt has no fitting weights for .* such as .*layers.1"):
@@ -107,6 +115,10 @@ def test_names_of_models(tmp_path):
 
 
 def test_model_cannot_be_written(pretrained, tmp_path):
+    (tmp_path / "bert.mindir").mkdir()
+    with pytest.raises(UserError, match="export_file_name: .*bert.mindir is a directory"):
+        export.main([*pretrained[1], "--export_file_name", str(tmp_path / "bert")])
+    assert [path.name for path in tmp_path.iterdir()] == ["bert.mindir"]
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="export_file_name: cannot write to the directory"):
         export.main([*pretrained[1], "--export_file_name", str(tmp_path / "file" / "bert"), "--file_format", "ONNX"])

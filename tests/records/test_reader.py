@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 
 import numpy as np
@@ -167,6 +168,16 @@ def test_columns_that_disagree(tmp_path, dataset_format):
     columns = {**COLUMNS, "input_mask": ("int32", S - 1)}
     write(tmp_path / f"x.{dataset_format}", dataset_format, rows_of(0, 2, columns), columns)
     assert "column input_mask has 15 values" in told(open_records, tmp_path, dataset_format, PRETRAIN_TYPES)
+
+
+def test_a_file_that_is_cut_while_it_is_in_use_is_one_line(copy, dataset_format):
+    records = open_records(copy, dataset_format, PRETRAIN_TYPES)
+    file = records.files[-1]
+    size = file.stat().st_size
+    records.read(np.array([24]))
+    os.truncate(file, 100)  # in place, as a program does that writes it anew
+    assert f"{file}: was cut from {size} to 100 bytes while it was in use" in told(records.read, np.array([24]))
+    records.read(np.array([0]))  # of another file
 
 
 def test_truncated_file(copy, dataset_format):

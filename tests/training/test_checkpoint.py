@@ -16,10 +16,10 @@ from mindspore import nn
 from paths import REPOSITORY
 from safetensors.numpy import save_file
 
-from src.checkpoint_files import Checkpoint, find_newest, list_checkpoints, open_checkpoint
+from src.checkpoint_files import Checkpoint, find_newest, list_checkpoints, open_checkpoint, read_about
 from src.errors import UserError
 from src.training import checkpoint as cp
-from src.weights import LoadReport, load_weights, read_weights
+from src.weights import LoadReport, load_weights, read_weights, save_weights
 
 
 class Inner(nn.Cell):
@@ -220,6 +220,47 @@ def test_torn_newest_is_skipped_with_one_line(tmp_path, capsys, ending, damage):
     if not (ending == ".state.safetensors" and damage is damage_remove):
         with pytest.raises(UserError, match="is damaged"):
             open_checkpoint(torn)
+
+
+@pytest.mark.parametrize("ending", [".ckpt", ".json"])
+def test_a_damaged_checkpoint_gives_no_weights_either(tmp_path, ending):
+    path = save(tmp_path, 2)
+    damage_flip(path.with_suffix(ending))
+    with pytest.raises(UserError, match=f"{path} is damaged: checkpoint_bert-1_2{ending} does not match"):
+        load_weights(Step().network, path)
+
+
+@pytest.mark.parametrize("manifest", ["", "{}", "[1]", "no JSON"])
+def test_weights_beside_a_json_file_of_another_program_are_taken_as_they_are(tmp_path, manifest):
+    path = save(tmp_path, 2)
+    path.with_suffix(".state.safetensors").unlink()
+    path.with_suffix(".json").write_text(manifest)
+    assert not load_weights(Step().network, path).missing
+
+
+def test_weights_of_an_interrupted_save_are_taken_as_they_are(tmp_path):
+    path = save(tmp_path, 2)
+    path.with_suffix(".json").unlink()
+    assert not load_weights(Step().network, path).missing
+
+
+def test_weights_alone_have_a_checksum_beside_them(tmp_path):
+    path = tmp_path / "classifier_best.ckpt"
+    network = Step().fill(1).network
+    save_weights(network, path, step=7)
+    first, about = path.read_bytes(), read_about(path)
+    assert about["step"] == 7 and not load_weights(Step().network, path).missing
+    damage_flip(path)
+    with pytest.raises(UserError, match="classifier_best.ckpt is damaged: classifier_best.ckpt does not match its"):
+        load_weights(Step().network, path)
+
+    save_weights(Step().fill(2).network, path, step=8)
+    path.write_bytes(first)  # as if killed between the two files, of which the weights come last
+    assert read_about(path)["step"] == 8 and not load_weights(Step().network, path).missing
+    save_weights(Step().fill(3).network, path, step=9)
+    path.write_bytes(first)
+    with pytest.raises(UserError, match="does not match its checksum"):
+        load_weights(Step().network, path)
 
 
 def test_every_flipped_byte_of_a_manifest_is_noticed(tmp_path, capsys):

@@ -1,6 +1,11 @@
 """The metrics file of runs that were killed, resumed or begun anew, and the loss curve."""
 
 import json
+import os
+import resource
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -92,3 +97,64 @@ def test_curve_of_losses_and_scores(tmp_path: Path) -> None:
     LossPlot(tmp_path / "metrics.jsonl", scored).on_end(at(60))
     assert plain.read_bytes()[:4] == scored.read_bytes()[:4] == b"\x89PNG"
     assert plain.read_bytes() != scored.read_bytes()
+
+
+# ---------------------------------------------------------------- disks that fill up, pipes, links
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """No file of this process can grow further; as on a full disk, a write stores what fits and the next one fails."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_full_disk_is_one_line_and_the_next_run_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    metrics = MetricsFile(path, PLAN)
+    metrics.on_step(at(1))
+    with files_of_at_most(path.stat().st_size + 20), pytest.raises(UserError, match="cannot write .*; free space and"):
+        try:
+            metrics.on_step(at(2))
+        finally:
+            metrics.close()  # must not put an error of its own in the place of that line
+    assert path.read_text().count("\n") == 1 and not path.read_text().endswith("\n")
+    assert steps(path) == [1]
+    MetricsFile(path, replace(PLAN, start_step=1)).close()
+    assert path.read_text().endswith("}\n")
+
+
+def test_a_pipe_gets_the_lines_and_there_is_no_plot(tmp_path: Path) -> None:
+    pipe, read = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: read.extend(pipe.read_text().splitlines()))
+    reader.start()
+    metrics = MetricsFile(pipe, PLAN)
+    metrics.on_step(at(1))
+    metrics.write(1, accuracy=0.5)
+    metrics.close()
+    reader.join(timeout=10)
+    assert [json.loads(line)["step"] for line in read] == [1, 1]
+    LossPlot(pipe, tmp_path / "loss.png").on_end(at(1))
+    assert [file.name for file in tmp_path.iterdir()] == ["pipe"]
+
+
+def test_a_link_stays_and_earlier_runs_are_put_aside_where_it_leads(tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    path = tmp_path / "metrics.jsonl"
+    path.symlink_to(tmp_path / "far" / "m.jsonl")
+    for run in (1, 2):
+        metrics = MetricsFile(path, PLAN)
+        metrics.on_step(at(run))
+        metrics.close()
+    assert path.is_symlink() and steps(path) == [2] and steps(tmp_path / "far" / "m.jsonl.old") == [1]
+
+
+def test_outputs_that_are_directories_are_refused_before_the_work(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"plot_file: {tmp_path} is a directory"):
+        LossPlot(tmp_path / "metrics.jsonl", tmp_path)
+    with pytest.raises(UserError, match=f"metrics_file: {tmp_path} is a directory"):
+        MetricsFile(tmp_path, PLAN)

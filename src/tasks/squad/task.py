@@ -13,7 +13,7 @@ from src.bert_for_finetune import BertSquad
 from src.bert_model import BertConfig
 from src.dataset import EvaluationBatches, Limit
 from src.errors import UserError
-from src.files import atomic_write
+from src.files import atomic_write, is_passed_on
 from src.finetune_eval_model import BertSquadModel, WithPrefix
 from src.model_utils.config import Config
 from src.onnx_graph import Head
@@ -189,9 +189,12 @@ def is_json(path: str) -> bool:
 def write_predictions(path: Path, answers: Mapping[str, QuestionAnswers], version_2: bool) -> None:
     """Write the answers in the forms that the official scripts read: predictions, n-best lists, null odds (2.0).
 
-    Beside `predictions.json` they are `nbest_predictions.json` and `null_odds.json`.
+    Beside `predictions.json` they are `nbest_predictions.json` and `null_odds.json`; beside a device or pipe there are
+    none.
     """
     _write_json(path, {qas_id: answer.text for qas_id, answer in answers.items()})
+    if is_passed_on(path):
+        return
     _write_json(path.with_name(f"nbest_{path.name}"), {
         qas_id: [{"text": c.text, "probability": c.probability, "start_logit": c.start_logit, "end_logit": c.end_logit}
                  for c in answer.candidates] for qas_id, answer in answers.items()})
