@@ -15,6 +15,7 @@ from mindspore import nn
 from src.checkpoint_files import CKPT, PREFIX, newest_in
 from src.errors import UserError
 from src.files import atomic_write, open_to_others
+from src.json_files import read_json_object
 
 _ABOUT = ".about.json"  # beside weights alone
 # What other trainings leave in a .ckpt beside the weights.
@@ -98,8 +99,8 @@ def _write_values(values: Mapping[str, ms.Tensor | np.ndarray], path: Path, endi
 def read_about(path: str | Path) -> dict | None:
     """What `save_weights` was told about the weights in `path`; None when nothing is there to read."""
     try:
-        return json.loads(Path(path).with_suffix(_ABOUT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json_object(Path(path).with_suffix(_ABOUT), "what was said about the weights")
+    except UserError:
         return None
 
 

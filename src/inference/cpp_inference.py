@@ -15,8 +15,10 @@ from mindspore import Tensor
 
 from src.dataset import EvaluationBatches
 from src.errors import UserError
-from src.files import make_output_dir, read_json_object
+from src.files import make_output_dir
+from src.inference.description import check_description, read_description
 from src.inference.exported import check_classes
+from src.json_files import check_kind, member, read_json_object
 from src.model_utils.config import Config
 from src.tasks.finetune_task import FinetuneTask
 from src.tasks.registry import all_tasks, load_task_config, task_type
@@ -41,7 +43,7 @@ def read_about(model_path: str) -> dict:
         UserError: there is none, or it is of another kind.
     """
     path = Path(model_path).with_suffix(".json")
-    about = read_json_object(path, "the description that export.py writes beside the model; export the model anew, or "
+    about = read_description(path, "the description that export.py writes beside the model; export the model anew, or "
                                    "leave --model_path out and give --config_path")
     if not isinstance(about.get("config"), dict):
         raise UserError(f"{path}: found no configuration; expected the description of a MINDIR as export.py writes it; "
@@ -162,10 +164,22 @@ def read_manifest(directory: str | Path) -> dict:
     """The manifest that `write_inputs` wrote.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or something is missing in it.
     """
-    return read_json_object(Path(directory) / MANIFEST, "the manifest that preprocess.py writes; run preprocess.py "
-                                                        "first, or give its --result_path as --preprocess_path")
+    path = Path(directory) / MANIFEST
+    manifest = read_json_object(path, "the manifest that preprocess.py writes; run preprocess.py first, or give its "
+                                      "--result_path as --preprocess_path")
+    where, hint = f"{path}: ", "run preprocess.py again"
+    member(manifest, "config", dict, where, hint=hint)
+    member(manifest, "model_path", str, where, hint=hint)
+    for number, name in enumerate(member(manifest, "batches", list, where, hint=hint)):
+        check_kind(name, str, f"{where}batches[{number}]", hint)
+    size, rows = (member(manifest, key, int, where, hint=hint) for key in ("batch_size", "num_rows"))
+    if size < 1 or len(manifest["batches"]) != -(-rows // size):
+        raise UserError(f"{where}{len(manifest['batches'])} batches of {size} are not {rows} records; {hint}")
+    if manifest.get("model") is not None:
+        manifest["model"] = check_description(member(manifest, "model", dict, where, hint=hint), f"{where}model")
+    return {"model": None} | manifest
 
 
 class StoredNetwork:

@@ -1,11 +1,11 @@
 """ONNX models in the place of networks, computed by ONNX Runtime."""
 
-import json
 from pathlib import Path
 
 from mindspore import Tensor
 
 from src.errors import UserError
+from src.inference.description import check_task, parse_description
 from src.inference.onnx_export import METADATA
 from src.onnx_graph import onnx_package
 
@@ -36,12 +36,9 @@ class OnnxNetwork:
             raise UserError(f"export_file_name: cannot read {path}: damaged, cut off, or not an ONNX model; export it "
                             f"anew") from error
         self.path = path
-        self.about = json.loads(self.session.get_modelmeta().custom_metadata_map.get(METADATA, "{}"))
+        self.about = parse_description(self.session.get_modelmeta().custom_metadata_map.get(METADATA, "{}"), path)
         self.inputs = [value.name for value in self.session.get_inputs()]
-        if self.about.get("task") != task:
-            found = self.about.get("task", "was not written by export.py")
-            raise UserError(f"export_file_name: {path} {'is of ' if self.about else ''}{found}, but the configuration "
-                            f"is of {task}; give the configuration and the model of one task")
+        check_task(self.about, task, path, "export_file_name")
 
     def __call__(self, *columns: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Map input columns [B,S] to the outputs of the network.

@@ -18,6 +18,7 @@ import numpy as np
 
 from src.errors import UserError
 from src.records.columns import Columns
+from src.text_files import check_regular
 
 _LENGTH_HEADER = 12  # bytes: uint64 length, uint32 masked crc of it
 _DATA_FOOTER = 4  # bytes: uint32 masked crc of the data
@@ -160,7 +161,7 @@ class TFRecordFile:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         try:
-            with self.path.open("rb") as file:
+            with check_regular(self.path).open("rb") as file:
                 if os.fstat(file.fileno()).st_size == 0:
                     raise UserError(f"{path}: the file is empty; expected TFRecord records")
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

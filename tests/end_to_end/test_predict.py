@@ -65,7 +65,7 @@ def test_file_in_file_out(model, tmp_path):
 
 def test_standard_input_and_json(model, capsys, monkeypatch):
     lines = [json.dumps({"id": number, "sentence": text}) for number, text in enumerate(TEXTS)]
-    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(lines)))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("\n".join(lines).encode())))
     predict.main([*model, "--input_file", "-"])
     assert [(item["id"], item["label"]) for item in results(capsys)] == list(enumerate(LABELS))
 
