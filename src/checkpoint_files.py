@@ -136,7 +136,7 @@ def _manifest(path: Path) -> dict:
     try:
         manifest = read_json_object(file, "a whole manifest")
     except UserError as error:
-        raise TornCheckpointError(str(error)) from error
+        raise TornCheckpointError(f"{file.name} is not a whole manifest") from error
     stored = manifest.pop("crc32", None)
     if stored != json_crc32(manifest):
         raise TornCheckpointError(f"{file.name} does not match its checksum")

@@ -7,7 +7,7 @@ from pathlib import Path
 import mindspore as ms
 from mindspore import Tensor, nn
 
-from src.errors import UserError, shown
+from src.errors import UserError, quoted
 from src.inference.description import check_task, read_description
 from src.inference.onnx_inference import OnnxNetwork
 from src.tasks.base import Task
@@ -61,8 +61,8 @@ def check_classes(task: Task, about: Mapping, path: Path) -> None:
                         f"the num_class or label_file_path that the network was trained with")
     if labels and about["labels"] and list(labels) != about["labels"]:
         there, here = next(pair for pair in zip_longest(about["labels"], labels) if pair[0] != pair[1])
-        raise UserError(f"label_file_path: its labels are not those of {path}, such as {shown(here)} in place of "
-                        f"{shown(there)}; give the label file that the network was trained with")
+        raise UserError(f"label_file_path: its labels are not those of {path}, such as {quoted(here)} in place of "
+                        f"{quoted(there)}; give the label file that the network was trained with")
 
 
 def open_exported(task: Task, model: Path) -> InferenceModel:

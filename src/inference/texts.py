@@ -57,7 +57,7 @@ def _lines(path: str) -> Iterator[tuple[int, str]]:
 
 
 def _json_item(where: str, line: str) -> dict:
-    item = parse_json(line, where, f"a JSON object as in the lines before, found {quoted(line)}")
+    item = parse_json(line, where, "a JSON object as in the lines before")
     if not isinstance(item, dict):
         raise UserError(f"{where}: found {quoted(line)}, expected a JSON object")
     return item

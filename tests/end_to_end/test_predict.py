@@ -116,7 +116,7 @@ def test_batches_by_length_hold_every_text_once():
 def test_lines_of_the_wrong_kind_are_named(tmp_path):
     path = tmp_path / "in.txt"
     path.write_text('{"text": "a"}\nb\n', encoding="utf-8")
-    with pytest.raises(UserError, match=r"in.txt, line 2: found 'b', expected a JSON object"):
+    with pytest.raises(UserError, match=r"in.txt, line 2, column 1: no JSON .*; expected a JSON object"):
         list(read_items(str(path), ("text",)))
     path.write_text("a\nb\tc\td\n", encoding="utf-8")
     assert list(read_items(str(path), ("text",))) == [{"text": "a"}, {"text": "b\tc\td"}]  # no pairs there
