@@ -182,6 +182,29 @@ def read_manifest(directory: str | Path) -> dict:
     return {"model": None} | manifest
 
 
+def check_inputs(directory: str | Path, task: str, model_path: str, about: Mapping | None) -> None:
+    """Make sure that the input files of an earlier call are of a task and a model.
+
+    Args:
+        directory: the files.
+        task: a key of `task_names()`, or empty for any.
+        model_path: the model, as the user calls it.
+        about: what `read_about` returned for it, or None.
+
+    Raises:
+        UserError: they are of others, or there are none.
+    """
+    manifest = read_manifest(directory)
+    config = load_task_config("", as_options(manifest["config"]))
+    name = task_type(config.description).cpp_name(config)
+    again = f"{Path(directory)} holds the input files"
+    if task and name != task:
+        raise UserError(f"--task: found {task}, but {again} of {name}; write them anew")
+    if about and manifest["model"] != about:
+        raise UserError(f"--model_path: {model_path} is not the model that {again} of "
+                        f"({manifest['model_path']}); write them anew")
+
+
 class StoredNetwork:
     """The outputs that the program wrote, batch by batch, in the place of a network.
 

@@ -85,8 +85,8 @@ class TaggedLines:
 
     def _parse(self, line: str, number: int) -> tuple[str, tuple[str, str]]:
         line = line.rstrip(" \t\r\n")
-        token, found, rest = line.partition("\t" if "\t" in line else " ")
-        if not found:
+        token, _, rest = line.partition("\t" if "\t" in line else " ")
+        if not rest or rest.isspace():
             raise UserError(f"{self.path}, line {number}: {quoted(line)} has no tag; expected a token and its "
                             f"tag, such as 'Paris B-LOC', or a blank line between sentences")
         name = rest.split()[-1]
