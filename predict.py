@@ -9,7 +9,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -18,8 +18,9 @@ from typing import TextIO
 from src.errors import UserError, first_line, run_script
 from src.files import atomic_write, check_output
 from src.inference.predictor import create_predictor
-from src.inference.texts import read_items
+from src.inference.texts import Item, given_items, read_items
 from src.model_utils.device_adapter import set_up_device
+from src.tasks.prediction import Predictor
 from src.tasks.registry import load_task_config
 
 ITEMS_AT_ONCE = 1024
@@ -36,11 +37,52 @@ def main(argv: list[str] | None = None) -> None:
     set_up_device(config)
     predictor = create_predictor(config, Path(arguments.model) if arguments.model else None)
     with open_output(arguments.output_file) as output:
-        items = all_items(arguments, predictor.fields)
-        while some := list(islice(items, ITEMS_AT_ONCE)):
-            for result in predictor.predict(some):
+        count, mistake = write_predictions(predictor, all_items(arguments, predictor.fields), output)
+        if mistake and not count:
+            raise mistake
+    if mistake:
+        raise UserError(f"{mistake}; the {count} predictions for what stands before it were written") from mistake
+
+
+def write_predictions(predictor: Predictor, items: Iterator[Item], output: TextIO) -> tuple[int, UserError | None]:
+    """Predict on the items up to a mistake in one; return how many predictions were written, and the mistake."""
+    count, mistake = 0, None
+    while mistake is None:
+        some, mistake = take(items, ITEMS_AT_ONCE)
+        if not some:
+            break
+        try:
+            for result in predict_up_to_mistake(predictor, some):
                 output.write(json.dumps(result, ensure_ascii=False) + "\n")
-            output.flush()
+                count += 1
+        except UserError as error:
+            mistake = error
+        output.flush()
+    return count, mistake
+
+
+def take(items: Iterator[Item], number: int) -> tuple[list[Item], UserError | None]:
+    """At most so many items, fewer before the end or a mistake, which is returned too."""
+    some = []
+    try:
+        for item in islice(items, number):
+            some.append(item)  # noqa: PERF402 - `extend` need not keep what came before the mistake
+    except UserError as error:
+        return some, error
+    return some, None
+
+
+def predict_up_to_mistake(predictor: Predictor, items: Sequence[Item]) -> Iterator[dict]:
+    """The results of items, in halves where one has a mistake, so that all before it have theirs."""
+    try:
+        results = predictor.predict([item.values for item in items])
+    except UserError as error:
+        if len(items) == 1:
+            raise UserError(f"{items[0].where}: {error}") from error
+        for half in (items[:len(items) // 2], items[len(items) // 2:]):
+            yield from predict_up_to_mistake(predictor, half)
+    else:
+        yield from results
 
 
 @contextmanager
@@ -68,10 +110,9 @@ def parse_arguments(argv: list[str] | None) -> tuple[argparse.Namespace, list[st
     return parser.parse_known_args(argv)
 
 
-def all_items(arguments: argparse.Namespace, fields: tuple[str, ...]) -> Iterator[dict]:
+def all_items(arguments: argparse.Namespace, fields: tuple[str, ...]) -> Iterator[Item]:
     """The texts of the command line, then those of the file."""
-    for text in arguments.text:
-        yield dict(zip(fields, text.split("\t", len(fields) - 1), strict=False))
+    yield from given_items(arguments.text, fields)
     if arguments.input_file:
         yield from read_items(arguments.input_file, fields)
 

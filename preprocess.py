@@ -7,7 +7,8 @@
 import argparse
 
 from src.errors import UserError, first_line, run_script
-from src.inference.cpp_inference import inference_config, read_about, task_names, write_inputs
+from src.inference.cpp_inference import check_inputs, inference_config, read_about, task_names, write_inputs
+from src.model_utils.switch import SWITCH
 from src.tasks.evaluation import task_to_evaluate
 
 SPELLINGS = {"sqaud": "squad"}  # as one of the documents has it
@@ -17,6 +18,9 @@ def main(argv: list[str] | None = None) -> None:
     """Read the configuration and write the files."""
     arguments, options = parse_arguments(argv)
     about = read_about(arguments.model_path) if arguments.model_path else None
+    if arguments.keep:
+        check_inputs(arguments.result_path, arguments.task, arguments.model_path, about)
+        return
     config = inference_config(arguments.task, about, options)
     count = write_inputs(task_to_evaluate(config), arguments.model_path, about, arguments.result_path)
     print(f"{count} batches: inputs in {arguments.result_path}", flush=True)
@@ -33,6 +37,8 @@ def parse_arguments(argv: list[str] | None) -> tuple[argparse.Namespace, list[st
     names = task_names()
     parser.add_argument("--task", default="", help=f"one of {', '.join(names)}")
     parser.add_argument("--result_path", default="./preprocess_Result", help="directory of the files")
+    parser.add_argument("--keep", default=False, **SWITCH, help="write nothing, but make sure that the files there are "
+                                                                "of this task and this model")
     arguments, options = parser.parse_known_args(argv)
     arguments.task = SPELLINGS.get(arguments.task.lower(), arguments.task.lower())
     if arguments.task not in ("", *names):

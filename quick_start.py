@@ -28,6 +28,7 @@ from src.files import atomic_write, make_output_dir
 from src.generate_mindrecord import generate_pretrain_mindrecord
 from src.initialization import undrawn_weights
 from src.tasks.pretraining.fill_mask import MaskFiller
+from src.text_files import read_text
 from src.tokenization import MASK, FullTokenizer
 from src.tools import build_vocab, collect_documentation
 from src.weights import load_weights
@@ -136,10 +137,7 @@ def run(command: Callable[[list[str]], object], script: str, **options: object) 
 
 def split_corpus(corpus: Path, folder: Path) -> tuple[Path, Path]:
     """Write the documents of `corpus` to two files, for training and for evaluation."""
-    try:
-        documents = [text.strip() for text in corpus.read_text(encoding="utf-8").split("\n\n") if text.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--text: cannot read {corpus}: {error}; give a text file in UTF-8") from error
+    documents = [text.strip() for text in read_text(corpus, "--text").split("\n\n") if text.strip()]
     if len(documents) < HELD_OUT:
         raise UserError(f"--text: {corpus} has {len(documents)} documents, expected at least {HELD_OUT}; separate "
                         f"documents by blank lines")

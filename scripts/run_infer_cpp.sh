@@ -69,6 +69,8 @@ python="$(run_python)"
 : >acc.log || die "cannot write acc.log; start from a directory that you may write to"
 if [[ $need_preprocess == y ]]; then
     step preprocess.log "$python" "$ROOT/preprocess.py" --model_path "$model" --task "$task" "${options[@]}"
+else
+    step preprocess.log "$python" "$ROOT/preprocess.py" --model_path "$model" --task "$task" --keep
 fi
 bash "$ROOT/ascend310_infer/build.sh" "$program"
 step infer.log "$program/main" --model_path "$model" --device_type "$device_type" --device_id "$device_id"

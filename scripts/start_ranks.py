@@ -40,6 +40,7 @@ INTERRUPTED = 130  # exit status of a rank that a signal asked to end, and that 
 SCHEDULER = "from mindspore.communication import init; init()"  # returns, and ends the process, after the last rank
 _ERROR_LINE = re.compile(r"error: |[A-Za-z_.]*(Error|Exception)(:|$)")
 _PR_SET_PDEATHSIG = 1
+_LAST_PORT = 65535
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,11 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
                         f"found {args.node_rank}")
     if args.nodes > 1 and not args.master_port:
         raise UserError("--master_port: not set; several hosts need the same port, such as 8118")
+    if not 0 <= args.master_port < _LAST_PORT:
+        raise UserError(f"--master_port {args.master_port} (MASTER_PORT): expected a port up to {_LAST_PORT - 1}, as "
+                        f"the next one is needed too")
+    if args.processes and args.master_port and args.node_rank == 0:
+        check_port(args.master_port)
     args.master_port = args.master_port or free_port()
     return args
 
@@ -175,6 +181,19 @@ def share_cores(count: int) -> list[str]:
         return [""] * count
     bounds = [index * len(cores) // count for index in range(count + 1)]
     return [_as_ranges(cores[start:end]) for start, end in zip(bounds, bounds[1:], strict=False)]
+
+
+def check_port(port: int) -> None:
+    """Make sure that the scheduler can open a port; MindSpore does not say which one it could not open.
+
+    Raises:
+        UserError: another program has it.
+    """
+    try:
+        socket.create_server(("", port)).close()
+    except OSError as error:
+        raise UserError(f"--master_port {port} (MASTER_PORT): the port cannot be opened: {error.strerror}; give "
+                        f"another, or end the run that has it") from error
 
 
 def free_port() -> int:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from src.errors import UserError
+from src.json_files import read_json_object
 
 PREFIX = "checkpoint_bert"
 FORMAT_VERSION = 1
@@ -131,15 +132,13 @@ def read_manifest(path: Path) -> Checkpoint:
 
 def _manifest(path: Path) -> dict:
     file = sibling(path, MANIFEST)
+    if not file.exists():
+        raise TornCheckpointError(f"{file.name} is missing, the save was interrupted")
     try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-        stored = manifest.pop("crc32")
-    except FileNotFoundError as error:
-        raise TornCheckpointError(f"{file.name} is missing, the save was interrupted") from error
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        manifest = read_json_object(file, "a whole manifest")
+    except UserError as error:
         raise TornCheckpointError(f"{file.name} is not a whole manifest") from error
-    except OSError as error:
-        raise TornCheckpointError(f"cannot read {file.name}: {error.strerror}") from error
+    stored = manifest.pop("crc32", None)
     if stored != json_crc32(manifest):
         raise TornCheckpointError(f"{file.name} does not match its checksum")
     if manifest["format_version"] != FORMAT_VERSION:
@@ -175,10 +174,9 @@ def verify_weights(path: Path) -> None:
 def read_about(path: str | Path) -> dict | None:
     """What was said about the weights in `path` when they were written; None when nothing is there to read."""
     try:
-        about = json.loads(Path(path).with_suffix(ABOUT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json_object(Path(path).with_suffix(ABOUT), "what was said about the weights")
+    except UserError:
         return None
-    return about if isinstance(about, dict) else None
 
 
 def verify_file(path: Path, *checksums: str | None) -> None:

@@ -14,7 +14,6 @@ import mindspore.dataset as ds
 import numpy as np
 
 from src.errors import UserError
-from src.model_utils.communication import gather
 from src.records.columns import pretrain_columns
 from src.records.length_grouping import choose_lengths, fitting_length, lengths_in_use
 from src.records.reader import SEQUENCE_COLUMNS, RecordSource, open_records
@@ -272,6 +271,8 @@ class EvaluationBatches:
         if self.rank_size == 1:
             return
         own = np.concatenate([self._share(rows) for rows, _ in self._batches]).astype(np.int32)
+        from src.model_utils.communication import gather  # no prediction needs it
+
         for rows, *parts in gather([own, *(result[own] for result in results)], self.rank_size):
             for result, part in zip(results, parts, strict=True):
                 result[rows] = part

@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -11,13 +12,42 @@ from typing import Any, NoReturn, TextIO
 
 _NOBODY_READS = 128 + 13  # as a shell reports a program that SIGPIPE ended
 
+_LONGEST_MESSAGE = 2000  # characters
+_LONGEST_VALUE = 60
+# What ends a line, moves the cursor, turns the direction of writing or cannot be encoded.
+CONTROL_CHARACTERS = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
 
 class UserError(Exception):
     """A mistake in what the user gave: an option, a file, a line of data.
 
     The message is a single line in the user's words: which option or file (and line or column), what was found,
-    what was expected, and what to do.
+    what was expected, and what to do. Whatever of the user's is quoted in it, it stays one line of bounded length.
     """
+
+    def __init__(self, message: str) -> None:
+        message = CONTROL_CHARACTERS.sub(lambda found: repr(found[0])[1:-1], message)
+        if len(message) > _LONGEST_MESSAGE:  # the advice at its end stays
+            message = f"{message[:_LONGEST_MESSAGE - 500]} … {message[-500:]}"
+        super().__init__(message)
+
+
+def shown(value: object, longest: int = _LONGEST_VALUE) -> str:
+    """A user's value of an option or a file as messages show it: text in quotes, what is long cut off."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f'"{value}"' if len(value) <= longest else f'"{value[:longest]}…"'
+    try:
+        text = str(value)
+    except (ValueError, RecursionError):  # a number of too many digits, or lists in lists in lists
+        return f"a very large {type(value).__name__}"
+    return text if len(text) <= longest else f"{text[:longest]}…"
+
+
+def quoted(value: object) -> str:
+    """A piece of a user's data as messages show it: as Python writes it, what is long cut off."""
+    return repr(value) if not isinstance(value, str) or len(value) <= _LONGEST_VALUE else f"{value[:_LONGEST_VALUE]!r}…"
 
 
 def first_line(docstring: str | None) -> str:
@@ -45,6 +75,11 @@ def run_script(main: Callable[[], object]) -> NoReturn:
         _leave(130, str(interrupt) or "interrupted")
     except MemoryError as error:
         _leave(2, f"error: out of memory: {error or 'no more is given'}; lower batch_size or the network's sizes")
+    except OSError as error:
+        # Any use of a path can find this, the question whether it exists too; only the path itself can be wrong.
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        _leave(2, f"error: {UserError(f'the path {shown(error.filename)} is too long; shorten it')}")
     except OutputLostError as lost:
         if isinstance(lost.reason, BrokenPipeError):
             _leave(_NOBODY_READS)

@@ -288,23 +288,6 @@ def _leads_elsewhere(path: Path) -> bool:
 
 # ---------------------------------------------------------------- JSON
 
-def read_json_object(path: str | Path, expected: str) -> dict:
-    """The object in a JSON file; `expected` tells the user what it should be, and what to do.
-
-    Raises:
-        UserError: the file cannot be read, or holds something else.
-    """
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}; expected {expected}") from error
-    except ValueError as error:
-        raise UserError(f"{path} is no JSON: {error}; expected {expected}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: found no JSON object; expected {expected}")
-    return content
-
-
 def write_json_lines(path: str | Path, items: Iterable[Mapping]) -> None:
     """Write a file of JSON objects, one a line; characters stay readable."""
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:

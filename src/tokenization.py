@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from src.errors import UserError
+from src.text_files import read_bytes, read_text
 
 PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
@@ -61,13 +62,7 @@ class Vocabulary:
         Raises:
             UserError: the file is missing, unreadable, empty, not UTF-8, or not a vocabulary.
         """
-        content = _read(path, "vocabulary").removeprefix(b"\xef\xbb\xbf")
-        try:
-            lines = content.decode().split("\n")  # not splitlines(): some vocabularies hold U+2028 as a token
-        except UnicodeDecodeError as error:
-            line = content.count(b"\n", 0, error.start) + 1
-            raise UserError(f"vocabulary {path}, line {line}: byte 0x{content[error.start]:02x} is not UTF-8; "
-                            f"convert the file to UTF-8") from error
+        lines = read_text(path, "vocabulary").split("\n")  # not splitlines(): U+2028 is a token of some
         tokens = [line.strip(" \t\r") for line in lines]
         while tokens and not tokens[-1]:
             tokens.pop()
@@ -305,7 +300,7 @@ class SentencePieceTokenizer(Tokenizer):
 
         self._processor = SentencePieceProcessor()
         try:
-            self._processor.load_from_serialized_proto(_read(model_file, "SentencePiece model"))
+            self._processor.load_from_serialized_proto(read_bytes(model_file, "SentencePiece model"))
         except RuntimeError as error:
             raise UserError(f"{model_file} is not a SentencePiece model; give the .model file that its trainer wrote"
                             ) from error
@@ -393,10 +388,3 @@ def _alternatives(never_split: Iterable[str], vocab: Vocabulary) -> re.Pattern[s
     if unknown:
         raise UserError(f"never_split: {' '.join(unknown)} not in the vocabulary; name tokens that it holds")
     return re.compile(f"({'|'.join(map(re.escape, tokens))})") if tokens else None
-
-
-def _read(path: str | Path, what: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"{what} {path} cannot be read: {error.strerror}; give an existing file") from error

@@ -1,11 +1,12 @@
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from paths import REPOSITORY
 
-from src.errors import UserError, first_line, run_script
+from src.errors import UserError, first_line, quoted, run_script, shown
 
 
 def raises(error: BaseException):
@@ -50,6 +51,27 @@ def main():
 run_script(main)"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, f"{int(number)}\ncleaned up\n", "interrupted\n")
+
+
+def test_a_message_stays_one_line_of_bounded_length():
+    error = UserError("file: found 'a\nb\x1b[31m\u2028\ud800', é 中; correct it")
+    assert str(error) == r"file: found 'a\nb\x1b[31m\u2028\ud800', é 中; correct it"
+    long = str(UserError(f"file: found {'x' * 1_000_000}; correct it"))
+    assert len(long) < 2010 and long.startswith("file: found xxx") and long.endswith("xxx; correct it")
+
+
+def test_values_are_cut():
+    assert (shown("a"), shown(True), shown(1.5), shown([1])) == ('"a"', "true", "1.5", "[1]")
+    assert shown("x" * 1000) == f'"{"x" * 60}…"' and quoted("x" * 1000) == f"'{'x' * 60}'…"
+    assert shown(list(range(1000))).endswith("…") and quoted("a'b") == '"a\'b"'
+    assert shown(1 << 20_000) == "a very large int"
+
+
+def test_a_path_that_is_too_long_is_one_line(capsys):
+    with pytest.raises(SystemExit) as stop:
+        run_script(lambda: Path("n" * 300).stat())
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == f'error: the path "{"n" * 60}…" is too long; shorten it\n'
 
 
 def test_our_own_faults_keep_their_traceback():

@@ -235,9 +235,9 @@ def test_bad_vocabulary_is_one_clear_line(tmp_path, content, message):
 
 
 def test_vocabulary_that_cannot_be_read(tmp_path):
-    with pytest.raises(UserError, match="no_such.txt cannot be read: No such file"):
+    with pytest.raises(UserError, match="cannot read .*no_such.txt: No such file"):
         FullTokenizer(tmp_path / "no_such.txt")
-    with pytest.raises(UserError, match="cannot be read: Is a directory"):
+    with pytest.raises(UserError, match="cannot read .*: Is a directory"):
         FullTokenizer(tmp_path)
 
 
@@ -302,7 +302,7 @@ def test_sentencepiece_model_of_another_family(tmp_path):
 
 
 def test_bad_sentencepiece_model(tmp_path):
-    with pytest.raises(UserError, match="cannot be read: No such file"):
+    with pytest.raises(UserError, match="cannot read .*: No such file"):
         SentencePieceTokenizer(tmp_path / "none.model")
     for content in (b"", b"not a model"):
         (tmp_path / "bad.model").write_bytes(content)

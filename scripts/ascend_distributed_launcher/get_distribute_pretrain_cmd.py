@@ -24,6 +24,7 @@ from src.files import atomic_write, check_output  # noqa: E402
 from src.model_utils.config import Config, load_config  # noqa: E402
 from src.model_utils.rank_table import Server, find_this_host, logical_id, read_hccn, read_rank_table  # noqa: E402
 from src.model_utils.switch import SWITCH  # noqa: E402
+from src.text_files import check_path  # noqa: E402
 
 FOLLOW_FROM_THE_TABLE = ("device_id", "device_num", "data_dir")
 
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Read the rank table and the settings, write the commands and say what they will do."""
     args = parse_arguments(argv)
     check_output(args.cmd_file, "--cmd_file")
-    table = Path(args.hccl_config).resolve()
+    table = existing(args.hccl_config, "--hccl_config")
     servers = read_rank_table(table)
     hccn = read_hccn(Path(args.hccn_config_file) if args.hccn_config_file else None)
     host = find_this_host(servers, args.server_id, hccn)
@@ -101,7 +102,7 @@ def training_options(args: argparse.Namespace, config: Config, ini: Path, ranks:
 
 def link_options(servers: list[Server], number: int, port: int) -> str:
     """The options by which several hosts tell each other of failures; none where the table has no address of host 0."""
-    address = next((name for name in servers[0].names if re.fullmatch(r"\d+(\.\d+){3}", name)), None)
+    address = next((name for name in servers[0].names if re.fullmatch(r"[0-9]+(\.[0-9]+){3}", name)), None)
     if len(servers) == 1 or address is None:
         return ""
     return f" --nodes {len(servers)} --node_rank {number} --master_addr {address} --master_port {port}"
@@ -135,9 +136,9 @@ def write_executable(path: Path, text: str) -> None:
 
 def existing(path: str, option: str) -> Path:
     """The absolute form of a path that must exist, and whose name a line of a script can hold."""
-    if not Path(path).exists() or "\n" in path:
+    if not Path(check_path(path, option)).exists():
         raise UserError(f"{option}: no file or directory {path!r}")
-    return Path(path).resolve()
+    return Path(check_path(str(Path(path).resolve()), option))
 
 
 if __name__ == "__main__":

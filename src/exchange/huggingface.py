@@ -11,13 +11,14 @@ import numpy as np
 import safetensors
 from safetensors.numpy import save_file
 
-from src.errors import UserError
+from src.errors import UserError, shown
 from src.exchange.activations import activation_for, activation_from
 from src.exchange.model import (
     SINUSOIDAL_CLIP,
     SIZES,
     Model,
     Report,
+    check_depth,
     check_exportable,
     complete,
     give_weights,
@@ -26,7 +27,9 @@ from src.exchange.model import (
     unused_parameters,
 )
 from src.exchange.names import ENCODER, head_modules, heads, num_classes_in, parameter_names, tasks_with_head_in
-from src.files import open_to_others, read_json_object
+from src.files import open_to_others
+from src.json_files import check_kind, json_shown, member, read_json_object
+from src.text_files import check_path, open_input
 
 WEIGHTS, INDEX, PICKLE, CONFIG = "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "config.json"
 ORIGIN = "a directory that save_pretrained of transformers wrote"
@@ -64,8 +67,10 @@ def read(directory: Path, task: str | None, report: Report) -> Model:
     task = task or _task(values, config, directory)
     _leave_out_copies(values, config, directory, task, report)
     num_labels = num_classes_in(values, "huggingface")
-    model = Model(task, sizes, {}, num_labels, _labels(config, num_labels), _vocabulary(directory, report),
+    model = Model(task, sizes, {}, num_labels, _labels(config, num_labels, directory / CONFIG),
+                  _vocabulary(directory, report),
                   _lower_case(directory, report))
+    check_depth(sizes, values, directory)
     names = parameter_names(sizes, task, num_labels, base)
     model.weights = take_weights(values, names, "huggingface", sizes, directory, report)
     report.add("left out: computed, not learnt", [name for name in values if name.endswith(_BUFFERS)])
@@ -78,44 +83,48 @@ def read(directory: Path, task: str | None, report: Report) -> Model:
 def _check_network(config: Mapping, source: Path) -> str:
     """What the encoder is called, "bert" or "nezha"."""
     base = config.get("model_type")
-    if base not in _BASES:
-        raise UserError(f"{source}: model_type {base!r}, expected one of {', '.join(_BASES)}; other networks compute "
-                        f"something else")
+    if not isinstance(base, str) or base not in _BASES:
+        raise UserError(f"{source}: model_type {json_shown(base)}, expected one of {', '.join(_BASES)}; other "
+                        f"networks compute something else")
     for key, expected in (("is_decoder", False), ("add_cross_attention", False),
                           ("position_embedding_type", "absolute")):
         if config.get(key, expected) != expected:
-            raise UserError(f"{source}: {key} {config[key]!r} has no counterpart here; expected {expected!r}")
+            raise UserError(f"{source}: {key} {json_shown(config[key])} has no counterpart here; expected "
+                            f"{json_shown(expected)}")
     clip = config.get("max_relative_position", SINUSOIDAL_CLIP)
     if base == "nezha" and clip != SINUSOIDAL_CLIP:
-        raise UserError(f"{source}: max_relative_position {clip}, but the sinusoids here are clipped at "
+        raise UserError(f"{source}: max_relative_position {shown(clip)}, but the sinusoids here are clipped at "
                         f"{SINUSOIDAL_CLIP}; such a network cannot be converted")
     return base
 
 
-def _sizes(config: Mapping, base: str, source: Path, report: Report) -> dict[str, Any]:
+def _sizes(config: dict[str, Any], base: str, source: Path, report: Report) -> dict[str, Any]:
     epsilon = config.get("layer_norm_eps", EPSILON)
     if epsilon != EPSILON:
-        report.note(f"layer_norm_eps is {epsilon} there and {EPSILON} here: outputs differ a little")
+        report.note(f"layer_norm_eps is {json_shown(epsilon)} there and {EPSILON} here: outputs differ a little")
     dropout = config.get("classifier_dropout")
     if dropout is not None and dropout != config.get("hidden_dropout_prob", 0.1):
-        report.note(f"classifier_dropout {dropout} is not taken over: before the head hidden_dropout_prob holds")
+        report.note(f"classifier_dropout {json_shown(dropout)} is not taken over: before the head "
+                    f"hidden_dropout_prob holds")
     if config.get("problem_type") == "multi_label_classification":
         report.note("problem_type multi_label_classification: here the classes exclude each other; logits are equal")
     report.add(f"keys of {CONFIG} without a counterpart", sorted(set(config) - _USED_KEYS))
-    hidden_act = activation_from("huggingface", config.get("hidden_act", "gelu"), source)
+    hidden_act = activation_from("huggingface", member(config, "hidden_act", str, f"{source}: ", "gelu"), source)
     return read_sizes(config, hidden_act, base == "nezha", source)
 
 
-def _task(values: Mapping[str, np.ndarray], config: Mapping, source: Path) -> str:
+def _task(values: Mapping[str, np.ndarray], config: dict[str, Any], source: Path) -> str:
     """The task whose head is there; of tasks with the same head the one that the architecture names."""
     found = tasks_with_head_in(values, "huggingface")
     if len(found) < 2:
         return found[0].name if found else ENCODER
-    architecture = str((config.get("architectures") or [""])[0])
+    architectures = member(config, "architectures", list, f"{source / CONFIG}: ", []) if config.get("architectures") \
+        else []
+    architecture = str(architectures[0]) if architectures else ""
     for task in found:
         if architecture.endswith(task.exchange_head.transformers_class):
             return task.name
-    raise UserError(f"{source}: architectures {architecture!r} in {CONFIG} do not say what the classifier is for; "
+    raise UserError(f"{source}: architectures {shown(architecture)} in {CONFIG} do not say what the classifier is for; "
                     f"give {' or '.join(f'--task {task.name}' for task in found)}")
 
 
@@ -154,9 +163,13 @@ def _leave_out_copies(values: dict[str, np.ndarray], config: Mapping, source: Pa
         del values[name]
 
 
-def _labels(config: Mapping, num_labels: int) -> list[str] | None:
+def _labels(config: dict[str, Any], num_labels: int, source: Path) -> list[str] | None:
     """Names of the classes, unless they are only numbered."""
-    by_id = {str(number): str(name) for number, name in (config.get("id2label") or {}).items()}
+    if config.get("id2label") is None:
+        return None
+    by_id = member(config, "id2label", dict, f"{source}: ")
+    for number, name in by_id.items():
+        check_kind(name, str, f"{source}: id2label.{number}")
     numbers = [str(number) for number in range(num_labels)]
     names = [by_id[number] for number in numbers if number in by_id]
     if len(names) < num_labels or names == [f"LABEL_{number}" for number in numbers]:
@@ -178,8 +191,11 @@ def _lower_case(directory: Path, report: Report) -> bool | None:
         return None
     tokenizer = read_json_object(path, ORIGIN)
     lower = tokenizer.get("do_lower_case")
+    if lower is not None:
+        check_kind(lower, bool, f"{path}: do_lower_case")
     if tokenizer.get("strip_accents") not in (None, lower):
-        report.note(f"strip_accents {tokenizer['strip_accents']} is not taken over: here accents go with do_lower_case")
+        report.note(f"strip_accents {json_shown(tokenizer['strip_accents'])} is not taken over: here accents go "
+                    f"with do_lower_case")
     if tokenizer.get("tokenize_chinese_chars") is False:
         report.note("tokenize_chinese_chars false is not taken over: here every Chinese character is a word")
     return lower
@@ -191,11 +207,21 @@ def _read_tensors(directory: Path, report: Report) -> dict[str, np.ndarray]:
     if (directory / WEIGHTS).is_file():
         return read_safetensors(directory / WEIGHTS)
     if (directory / INDEX).is_file():
-        files = sorted(set(read_json_object(directory / INDEX, ORIGIN).get("weight_map", {}).values()))
-        return {name: value for file in files for name, value in read_safetensors(directory / file).items()}
+        return {name: value for file in _indexed_files(directory / INDEX)
+                for name, value in read_safetensors(directory / file).items()}
     if (directory / PICKLE).is_file():
         return _read_pickle(directory / PICKLE, report)
     raise UserError(f"{directory}: no {WEIGHTS}; expected a directory that save_pretrained of transformers wrote")
+
+
+def _indexed_files(index: Path) -> list[str]:
+    """The files that hold the parts of a model, which lie beside the index."""
+    names = member(read_json_object(index, ORIGIN), "weight_map", dict, f"{index}: ")
+    for parameter, name in names.items():
+        check_kind(name, str, f"{index}: weight_map.{parameter}")
+        if Path(check_path(name, str(index))).name != name:
+            raise UserError(f"{index}: weight_map.{parameter} is {shown(name)}, expected the name of a file beside it")
+    return sorted(set(names.values()))
 
 
 def read_safetensors(path: Path) -> dict[str, np.ndarray]:
@@ -204,10 +230,10 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
     Raises:
         UserError: the file is missing or damaged, or holds a type that is unknown here.
     """
+    with open_input(path) as file:
+        content = file.read()
     try:
-        tensors = safetensors.deserialize(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
+        tensors = safetensors.deserialize(content)
     except safetensors.SafetensorError as error:
         raise UserError(f"cannot read {path}: damaged, cut off, or no safetensors file; fetch it anew") from error
     values = {}
@@ -231,11 +257,15 @@ def _read_pickle(path: Path, report: Report) -> dict[str, np.ndarray]:
                         f"save the model as {WEIGHTS} with save_pretrained") from error
     try:
         values = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged bytes lead the parser into errors of any kind
-        raise UserError(f"cannot read {path}: damaged, or it holds more than tensors, which is not unpickled; save the "
-                        f"model as {WEIGHTS} with save_pretrained") from error
+        if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
+            raise TypeError("no tensors by name")
+        arrays = {name: (value.float() if value.is_floating_point() else value).numpy()
+                  for name, value in values.items()}
+    except Exception as error:  # damaged bytes lead the parser into errors of any kind, and so does what is no tensor
+        raise UserError(f"cannot read {path}: damaged, or it holds more than tensors by name, which is not unpickled; "
+                        f"save the model as {WEIGHTS} with save_pretrained") from error
     report.note(f"{PICKLE} was read by PyTorch with weights_only=True")
-    return {name: (value.float() if value.is_floating_point() else value).numpy() for name, value in values.items()}
+    return arrays
 
 
 # ---------------------------------------------------------------- writing

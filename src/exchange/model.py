@@ -12,6 +12,7 @@ import numpy as np
 from src.bert_model import BertConfig
 from src.errors import UserError
 from src.exchange.names import POOLER, POSITION_TABLE, Name, heads, relative_table_names
+from src.json_files import member
 
 # The sizes that all frameworks call the same.
 SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
@@ -21,6 +22,7 @@ SINUSOIDAL_CLIP = 64  # the distance at which NEZHA's sinusoids are clipped, her
 UNUSED = "this network does not use them"
 DEFAULTS = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1, "max_position_embeddings": 512,
             "type_vocab_size": 2, "initializer_range": 0.02}  # where an older configuration is silent
+_PROBABILITIES = ("hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range")
 _LAYER_NUMBER = re.compile(r"layers?[._](\d+)")
 
 
@@ -124,6 +126,17 @@ def take_weights(values: MutableMapping[str, np.ndarray], names: Iterable[Name],
     return taken
 
 
+def check_depth(sizes: Mapping[str, Any], values: Mapping[str, np.ndarray], source: Path) -> None:
+    """Refuse more layers than there are parameters, before the names of all are made.
+
+    Raises:
+        UserError: there are.
+    """
+    if sizes["num_hidden_layers"] > len(values):
+        raise UserError(f"{source} has {len(values)} parameters, but its configuration says num_hidden_layers "
+                        f"{sizes['num_hidden_layers']}; give the configuration that belongs to it")
+
+
 def complete(model: Model, names: Iterable[Name], source: Path, report: Report) -> None:
     """Fill up with zeros what the source lacks and the network here does not use; report what else is missing.
 
@@ -183,7 +196,7 @@ def is_optimizer_state(name: str) -> bool:
     return name == "global_step" or last in ("adam_m", "adam_v", "lamb_m", "lamb_v", "Adam", "Adam_1", "Momentum")
 
 
-def read_sizes(config: Mapping[str, Any], hidden_act: str, sinusoidal: bool, source: Path) -> dict[str, Any]:
+def read_sizes(config: dict[str, Any], hidden_act: str, sinusoidal: bool, source: Path) -> dict[str, Any]:
     """The sizes in another framework's configuration, whose names are the same everywhere, as a `*_net_cfg` group.
 
     Raises:
@@ -191,10 +204,9 @@ def read_sizes(config: Mapping[str, Any], hidden_act: str, sinusoidal: bool, sou
     """
     sizes = {}
     for key in SIZES:
-        value = config.get(key, DEFAULTS.get(key))
-        if value is None:
-            raise UserError(f"{source}: no {key}; expected the configuration of a BERT")
-        sizes[key] = value
+        kind = float if key in _PROBABILITIES else int
+        default = {"default": DEFAULTS[key]} if key in DEFAULTS else {}
+        sizes[key] = member(config, key, kind, f"{source}: ", hint="expected the configuration of a BERT", **default)
     sizes |= {"hidden_act": hidden_act, "use_relative_positions": sinusoidal,
               "relative_position_kind": "sinusoidal" if sinusoidal else "learned"}
     try:

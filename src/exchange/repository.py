@@ -10,7 +10,7 @@ import yaml
 
 from src.bert_model import BertConfig
 from src.errors import UserError
-from src.exchange.model import SIZES, Model, Report, complete, take_weights
+from src.exchange.model import SIZES, Model, Report, check_depth, complete, take_weights
 from src.exchange.names import (
     ENCODER,
     WORD_TABLE,
@@ -54,6 +54,7 @@ def read(path: Path, task: str | None, options: Sequence[str], report: Report) -
     if any(name.startswith("bert.lstm.") for name in values):
         raise UserError(f"{path} has an LSTM between encoder and classifier, which no other framework's BERT has; it "
                         f"cannot be converted")
+    check_depth(sizes, values, path)
     names = parameter_names(sizes, task, model.num_labels)
     model.weights = take_weights(values, names, "ours", sizes, path, report)
     complete(model, names, path, report)

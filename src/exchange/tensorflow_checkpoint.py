@@ -18,6 +18,7 @@ from src.exchange.model import (
     SIZES,
     Model,
     Report,
+    check_depth,
     check_exportable,
     complete,
     give_weights,
@@ -27,7 +28,7 @@ from src.exchange.model import (
     unused_parameters,
 )
 from src.exchange.names import ENCODER, POSITION_TABLE, num_classes_in, parameter_names, tasks_with_head_in
-from src.files import read_json_object
+from src.json_files import json_shown, member, read_json_object
 
 STEM, CONFIG = "bert_model.ckpt", "bert_config.json"
 
@@ -82,6 +83,7 @@ def read(prefix: Path, task: str | None, report: Report) -> Model:
         report.note(f"optimizer state is left out: {len(optimizer)} entries (moments and global_step)")
     for name in optimizer:
         del values[name]
+    check_depth(sizes, values, prefix)
     names = parameter_names(sizes, task, num_labels)
     model.weights = take_weights(values, names, "tensorflow", sizes, prefix, report)
     report.add(f"left out: no counterpart in the network for {task}", list(values))
@@ -118,15 +120,16 @@ def write(model: Model, directory: Path, report: Report) -> int:
 
 
 def _sizes(config: dict, source: Path, has_positions: bool) -> dict:
-    relative = bool(config.get("use_relative_position", not has_positions))
+    where = f"{source}: "
+    relative = member(config, "use_relative_position", bool, where, not has_positions)
     if relative == has_positions:
         raise UserError(f"{source}: use_relative_position is {str(relative).lower()}, but the checkpoint "
                         f"{'has' if has_positions else 'lacks'} position_embeddings; correct the configuration")
     clip = config.get("max_relative_position", SINUSOIDAL_CLIP)
     if relative and clip != SINUSOIDAL_CLIP:
-        raise UserError(f"{source}: max_relative_position {clip}, but the sinusoids here are clipped at "
+        raise UserError(f"{source}: max_relative_position {json_shown(clip)}, but the sinusoids here are clipped at "
                         f"{SINUSOIDAL_CLIP}; such a network cannot be converted")
-    hidden_act = activation_from("tensorflow", config.get("hidden_act", "gelu"), source)
+    hidden_act = activation_from("tensorflow", member(config, "hidden_act", str, where, "gelu"), source)
     return read_sizes(config, hidden_act, relative, source)
 
 

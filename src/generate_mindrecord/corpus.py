@@ -7,7 +7,6 @@ there, each line a paragraph, and the title, which WikiExtractor repeats as the 
 
 import glob
 import html
-import json
 import re
 from collections.abc import Iterator
 from io import TextIOWrapper
@@ -15,7 +14,8 @@ from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
-from src.errors import UserError
+from src.errors import UserError, quoted
+from src.json_files import parse_json
 
 MAX_LINE_CHARACTERS = 1 << 22  # a longer line is read in parts, so that a file without line ends does no harm
 
@@ -129,7 +129,11 @@ class Corpus:
         """Each line of text and whether it belongs to an article; an empty line at the end of each document."""
         for file in self.files:
             title = None  # of the article that the line is in
-            for line in self._read_lines(file):
+            is_json = False  # whether an article came as JSON; then all do
+            for number, line in enumerate(self._read_lines(file), 1):
+                if title is not None and line.startswith("<doc ") and _ARTICLE_BEGIN.match(line):
+                    raise UserError(f"--input_file: {file}, line {number}: an article begins before </doc> ended the "
+                                    f"one before; is the file whole?")
                 if title is not None and line != "</doc>":
                     if line and line != title:
                         yield line, True
@@ -141,9 +145,13 @@ class Corpus:
                     yield "", True
                     title = None
                 elif line.startswith("{") and (article := _json_article(line)) is not None:
+                    is_json = True
                     yield "", False
                     yield from ((paragraph, True) for paragraph in article)
                     yield "", True
+                elif is_json and line:
+                    raise UserError(f"--input_file: {file}, line {number}: found {quoted(line)}, expected an article "
+                                    f"as in the lines before, a JSON object with a \"text\"; is the file whole?")
                 else:
                     yield line, False
             yield "", title is not None
@@ -169,8 +177,8 @@ class Corpus:
 def _json_article(line: str) -> list[str] | None:
     """Paragraphs of an article written by `WikiExtractor --json`; None when the line is something else."""
     try:
-        article = json.loads(line)
-    except ValueError:
+        article = parse_json(line, "", "an article")
+    except UserError:
         return None
     if not isinstance(article, dict) or not isinstance(article.get("text"), str):
         return None

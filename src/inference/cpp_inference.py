@@ -14,9 +14,11 @@ from mindspore import Tensor
 
 from src.dataset import EvaluationBatches
 from src.errors import UserError
-from src.files import failing_in_one_line, make_output_dir, read_json_object, temporary_directory
+from src.files import failing_in_one_line, make_output_dir, temporary_directory
+from src.inference.description import check_description, read_description
 from src.inference.exported import check_classes
 from src.inference.lite_config import fitting_batch_size
+from src.json_files import check_kind, member, read_json_object
 from src.model_utils.config import Config
 from src.tasks.finetune_task import FinetuneTask
 from src.tasks.registry import all_tasks, load_task_config, task_type
@@ -41,7 +43,7 @@ def read_about(model_path: str) -> dict:
         UserError: there is none, or it is of another kind.
     """
     path = Path(model_path).with_suffix(".json")
-    about = read_json_object(path, "the description that export.py writes beside the model; export the model anew, or "
+    about = read_description(path, "the description that export.py writes beside the model; export the model anew, or "
                                    "leave --model_path out and give --config_path")
     if not isinstance(about.get("config"), dict):
         raise UserError(f"{path}: found no configuration; expected the description of a MINDIR as export.py writes it; "
@@ -162,10 +164,45 @@ def read_manifest(directory: str | Path) -> dict:
     """The manifest that `write_inputs` wrote.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or something is missing in it.
     """
-    return read_json_object(Path(directory) / MANIFEST, "the manifest that preprocess.py writes; run preprocess.py "
-                                                        "first, or give its --result_path as --preprocess_path")
+    path = Path(directory) / MANIFEST
+    manifest = read_json_object(path, "the manifest that preprocess.py writes; run preprocess.py first, or give its "
+                                      "--result_path as --preprocess_path")
+    where, hint = f"{path}: ", "run preprocess.py again"
+    member(manifest, "config", dict, where, hint=hint)
+    member(manifest, "model_path", str, where, hint=hint)
+    for number, name in enumerate(member(manifest, "batches", list, where, hint=hint)):
+        check_kind(name, str, f"{where}batches[{number}]", hint)
+    size, rows = (member(manifest, key, int, where, hint=hint) for key in ("batch_size", "num_rows"))
+    if size < 1 or len(manifest["batches"]) != -(-rows // size):
+        raise UserError(f"{where}{len(manifest['batches'])} batches of {size} are not {rows} records; {hint}")
+    if manifest.get("model") is not None:
+        manifest["model"] = check_description(member(manifest, "model", dict, where, hint=hint), f"{where}model")
+    return {"model": None} | manifest
+
+
+def check_inputs(directory: str | Path, task: str, model_path: str, about: Mapping | None) -> None:
+    """Make sure that the input files of an earlier call are of a task and a model.
+
+    Args:
+        directory: the files.
+        task: a key of `task_names()`, or empty for any.
+        model_path: the model, as the user calls it.
+        about: what `read_about` returned for it, or None.
+
+    Raises:
+        UserError: they are of others, or there are none.
+    """
+    manifest = read_manifest(directory)
+    config = load_task_config("", as_options(manifest["config"]))
+    name = task_type(config.description).cpp_name(config)
+    again = f"{Path(directory)} holds the input files"
+    if task and name != task:
+        raise UserError(f"--task: found {task}, but {again} of {name}; write them anew")
+    if about and manifest["model"] != about:
+        raise UserError(f"--model_path: {model_path} is not the model that {again} of "
+                        f"({manifest['model_path']}); write them anew")
 
 
 class StoredNetwork:

@@ -1,13 +1,14 @@
 """Models that export.py wrote, in the place of the networks that they were made from."""
 
-import json
 from collections.abc import Mapping
+from itertools import zip_longest
 from pathlib import Path
 
 import mindspore as ms
 from mindspore import Tensor, nn
 
-from src.errors import UserError
+from src.errors import UserError, quoted
+from src.inference.description import check_task, read_description
 from src.inference.onnx_inference import OnnxNetwork, verify_model
 from src.tasks.base import Task
 from src.tasks.prediction import InferenceModel
@@ -27,16 +28,9 @@ class MindirNetwork:
     def __init__(self, path: Path, task: str) -> None:
         if not path.is_file():
             raise UserError(f"--model: there is no MINDIR model {path}; make it with export.py, or give another name")
-        about_path = path.with_suffix(".json")
-        try:
-            self.about = json.loads(about_path.read_text(encoding="utf-8"))
-            found = self.about["task"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"--model: {about_path}, which describes {path}, is missing or damaged; export the model "
-                            f"anew and keep the two together") from error
-        if found != task:
-            raise UserError(f"--model: {path} is of {found}, but the configuration is of {task}; give the "
-                            f"configuration and the model of one task")
+        self.about = read_description(path.with_suffix(".json"), "the description that export.py writes beside the "
+                                                                  "model; export it anew and keep the two together")
+        check_task(self.about, task, path, "--model")
         device, target = ms.get_context("device_target"), self.about.get("target")
         if self.about.get("target_only") and target != device:
             raise UserError(f"--model: {path} has a kernel for {target} only, and this is a {device}; export it with "
@@ -71,9 +65,9 @@ def check_classes(task: Task, about: Mapping, path: Path) -> None:
         raise UserError(f"{path} has {about['num_class']} classes, but the configuration has {task.num_class}; give "
                         f"the num_class or label_file_path that the network was trained with")
     if labels and about["labels"] and list(labels) != about["labels"]:
-        there, here = next(pair for pair in zip(about["labels"], labels, strict=True) if pair[0] != pair[1])
-        raise UserError(f"label_file_path: its labels are not those of {path}, such as {here!r} in place of {there!r}; "
-                        f"give the label file that the network was trained with")
+        there, here = next(pair for pair in zip_longest(about["labels"], labels) if pair[0] != pair[1])
+        raise UserError(f"label_file_path: its labels are not those of {path}, such as {quoted(here)} in place of "
+                        f"{quoted(there)}; give the label file that the network was trained with")
 
 
 def open_exported(task: Task, model: Path) -> InferenceModel:

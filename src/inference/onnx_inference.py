@@ -1,6 +1,5 @@
 """ONNX models in the place of networks, computed by ONNX Runtime."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,7 +7,9 @@ from mindspore import Tensor
 
 from src.checkpoint_files import TornCheckpointError, verify_file
 from src.errors import UserError
+from src.inference.description import check_task, parse_description
 from src.inference.onnx_export import METADATA
+from src.json_files import read_json_object
 from src.onnx_graph import onnx_package
 
 
@@ -39,12 +40,9 @@ class OnnxNetwork:
             raise UserError(f"export_file_name: cannot read {path}: damaged, cut off, or not an ONNX model; export it "
                             f"anew") from error
         self.path = path
-        self.about = json.loads(self.session.get_modelmeta().custom_metadata_map.get(METADATA, "{}"))
+        self.about = parse_description(self.session.get_modelmeta().custom_metadata_map.get(METADATA, "{}"), path)
         self.inputs = [value.name for value in self.session.get_inputs()]
-        if self.about.get("task") != task:
-            found = self.about.get("task", "was not written by export.py")
-            raise UserError(f"export_file_name: {path} {'is of ' if self.about else ''}{found}, but the configuration "
-                            f"is of {task}; give the configuration and the model of one task")
+        check_task(self.about, task, path, "export_file_name")
 
     def __call__(self, *columns: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Map input columns [B,S] to the outputs of the network.
@@ -66,10 +64,9 @@ class OnnxNetwork:
 def _description_beside(path: Path) -> Mapping:
     """What export.py wrote beside an ONNX model; it is not needed, since the model knows all but its own checksum."""
     try:
-        about = json.loads(path.with_name(f"{path.name}.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json_object(path.with_name(f"{path.name}.json"), "what export.py writes")
+    except UserError:
         return {}
-    return about if isinstance(about, dict) else {}
 
 
 def verify_model(path: Path, about: Mapping, option: str) -> None:

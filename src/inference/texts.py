@@ -1,14 +1,36 @@
 """Reading the texts to predict on."""
 
-import json
 import sys
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
-from src.errors import UserError
+from src.errors import UserError, quoted
+from src.json_files import parse_json
+from src.text_files import decode_lines, read_lines
 
 
-def read_items(path: str, fields: Sequence[str]) -> Iterator[dict]:
+class Item(NamedTuple):
+    """What is to be predicted on, and the place that a message about it names."""
+
+    where: str
+    values: dict
+
+
+def given_items(texts: Iterable[str], fields: Sequence[str]) -> Iterator[Item]:
+    """Items of texts that stand on the command line, with `fields` between tabs.
+
+    Raises:
+        UserError: one is not UTF-8.
+    """
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:  # Python keeps such bytes as halves of surrogate pairs
+            raise UserError(f"--text: {quoted(text)} is not UTF-8; convert it to UTF-8") from error
+        yield Item("--text", dict(zip(fields, text.split("\t", len(fields) - 1), strict=False)))
+
+
+def read_items(path: str, fields: Sequence[str]) -> Iterator[Item]:
     """Items of a file, or of standard input for "-": JSON objects a line, or plain lines with `fields` between tabs.
 
     The first line decides: when it begins with a brace, all are JSON. Empty lines are passed over.
@@ -17,41 +39,33 @@ def read_items(path: str, fields: Sequence[str]) -> Iterator[dict]:
         UserError: the file cannot be read, or a line is not of its kind.
     """
     is_json = None
-    for number, line in enumerate(_lines(path), start=1):
+    source = "standard input" if path == "-" else path
+    for number, line in _lines(path):
         line = line.rstrip("\r\n")
         if not line.strip():
             continue
         if is_json is None:
             is_json = line.lstrip().startswith("{")
-        yield _json_item(path, number, line) if is_json else _plain_item(path, number, line, fields)
+        where = f"{source}, line {number}"
+        yield Item(where, _json_item(where, line) if is_json else _plain_item(where, line, fields))
 
 
-def _lines(path: str) -> Iterator[str]:
+def _lines(path: str) -> Iterator[tuple[int, str]]:
     if path == "-":
-        yield from sys.stdin
-        return
-    try:
-        with Path(path).open(encoding="utf-8-sig") as file:
-            yield from file
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--input_file: cannot read {path}: {getattr(error, 'strerror', None) or 'not UTF-8'}; "
-                        f"give a text file in UTF-8") from error
+        return decode_lines(sys.stdin.buffer, "standard input")
+    return read_lines(path, "--input_file", "give a text file in UTF-8")
 
 
-def _json_item(path: str, number: int, line: str) -> dict:
-    try:
-        item = json.loads(line)
-    except ValueError as error:
-        raise UserError(f"{path}, line {number}: found {line[:40]!r}, expected a JSON object as in the lines before "
-                        f"({error})") from error
+def _json_item(where: str, line: str) -> dict:
+    item = parse_json(line, where, "a JSON object as in the lines before")
     if not isinstance(item, dict):
-        raise UserError(f"{path}, line {number}: found {line[:40]!r}, expected a JSON object")
+        raise UserError(f"{where}: found {quoted(line)}, expected a JSON object")
     return item
 
 
-def _plain_item(path: str, number: int, line: str, fields: Sequence[str]) -> dict:
+def _plain_item(where: str, line: str, fields: Sequence[str]) -> dict:
     parts = line.split("\t") if len(fields) > 1 else [line]
     if len(parts) > len(fields):
-        raise UserError(f"{path}, line {number}: {len(parts)} fields between tabs, expected at most {len(fields)} "
+        raise UserError(f"{where}: {len(parts)} fields between tabs, expected at most {len(fields)} "
                         f"({', '.join(fields)})")
     return dict(zip(fields, parts, strict=False))

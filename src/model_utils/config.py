@@ -11,6 +11,7 @@ the ini file and the command line change values only, so each needs to name only
 
 import configparser
 import difflib
+import math
 import operator
 import re
 import shutil
@@ -20,11 +21,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from src.errors import UserError
+from src.errors import UserError, quoted, shown
 from src.model_utils.old_keys import HINTS, our_value, translate_file
+from src.model_utils.yaml_files import read_yaml
+from src.text_files import check_path, read_text
 
+LARGEST_INI = 1 << 20  # bytes
 REPOSITORY = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 
@@ -42,6 +44,7 @@ class Words(list):
 _TYPE_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text",
                list: "a list of whole numbers such as 32,64,128",
                Words: "a list of words such as layernorm,bias"}
+_LONGEST_WORD = 100  # characters that are compared with what is known; time grows with their square
 _BOUND = r"(>=|<=|>|<)\s*(-?[\d.]+)"
 _COMPARISONS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 
@@ -116,7 +119,7 @@ def load_config(description: str, default_yaml: str | Path, argv: Sequence[str] 
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     schema = _Schema.from_file(REPOSITORY / default_yaml)
-    if "--help" in argv or "-h" in argv:
+    if asks_for_help(argv):
         print(schema.help_text(description))
         raise SystemExit(0)
     options = _split_command_line(argv)
@@ -132,6 +135,11 @@ def load_config(description: str, default_yaml: str | Path, argv: Sequence[str] 
         given |= {key: schema.convert(key, value, str(path)) for key, value in _read_ini(path).items()}
     given |= {key: schema.convert(key, value, "the command line") for key, value in options.items()}
     return Config(_unflatten(values | given), frozenset(given))
+
+
+def asks_for_help(argv: Sequence[str]) -> bool:
+    """Whether a command line wants to know the options."""
+    return "--help" in argv or "-h" in argv
 
 
 def describe_command_line(argv: Sequence[str]) -> tuple[object, str]:
@@ -190,6 +198,8 @@ class _Schema:
         converted = _to_type(value, kind)
         if converted is None:
             raise UserError(f"{where}: {name}: expected {_TYPE_NAMES[kind]}, found {shown(value)}")
+        if isinstance(converted, str):
+            check_path(converted, f"{where}: {name}")  # whatever is no path is shorter than one
         allowed = self.allowed.get(key)
         if isinstance(allowed, list):
             by_lower_case = {str(choice).lower(): choice for choice in allowed}
@@ -202,6 +212,8 @@ class _Schema:
             # A comparison with NaN is false, which keeps it out as well.
             if isinstance(converted, str) or not _COMPARISONS[sign](converted, float(limit)):
                 raise UserError(f"{where}: {name}: expected a value {allowed}, found {shown(value)}")
+        if isinstance(converted, float) and not math.isfinite(converted):
+            raise UserError(f"{where}: {name}: expected a finite number, found {shown(value)}")
         return converted
 
     def help_text(self, description: str) -> str:
@@ -212,7 +224,7 @@ class _Schema:
             lines += [f"  --{key} FILE", *textwrap.wrap(text, width, initial_indent=" " * 6, subsequent_indent=" " * 6)]
         for key, default in self.defaults.items():
             allowed = self.allowed.get(key)
-            facts = [self.help.get(key, ""), f"default: {shown(default)}"]
+            facts = [self.help.get(key, ""), f"default: {shown(default, 1000)}"]
             if allowed is not None:
                 facts.append(f"one of: {', '.join(map(str, allowed))}" if isinstance(allowed, list) else allowed)
             text = "; ".join(fact for fact in facts if fact)
@@ -232,31 +244,9 @@ class _Schema:
         return f"{where}: unknown {name}{suggestion or '; --help lists all of them'}"
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 with numbers such as 2e-5 read as numbers, and without silently overwritten duplicate keys."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key.value!r}", key.start_mark)
-            seen.add(str(key.value))
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), "-+0123456789")
-
-
 def _read_yaml(path: Path) -> list[dict]:
     """Return the file's three documents; those that are absent are empty."""
-    try:
-        documents = list(yaml.load_all(path.read_text(encoding="utf-8"), Loader=_Loader))  # noqa: S506
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise UserError(f"{path}{place}: {error.problem}") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
+    documents = read_yaml(path)
     documents = [{} if document is None else document for document in documents]
     for number, document in enumerate(documents, start=1):
         if not isinstance(document, dict):
@@ -275,12 +265,13 @@ class _IniParser(configparser.ConfigParser):
 
 def _read_ini(path: Path) -> dict[str, str]:
     parser = _IniParser(interpolation=None)
+    text = read_text(path, "--ini_path", largest=LARGEST_INI)
     try:
-        parser.read_string(path.read_text(encoding="utf-8"), source=path.name)
-    except (OSError, UnicodeDecodeError, configparser.Error) as error:
+        parser.read_string(text, source=path.name)
+    except configparser.Error as error:
         raise UserError(f"{path}: cannot be read as an ini file: {' '.join(str(error).split())}") from error
     if parser.sections() != ["config"]:
-        raise UserError(f"{path}: sections {parser.sections()} found; expected one section, [config]")
+        raise UserError(f"{path}: sections {shown(parser.sections())} found; expected one section, [config]")
     return {key: _unquoted(value) for key, value in parser["config"].items()}
 
 
@@ -289,6 +280,7 @@ def _find_file(option: str, given: str) -> Path:
 
     A start by something other than a shell, such as ModelArts, has any current directory: then from the repository.
     """
+    check_path(given, option)
     for candidate in (Path(given), HERE / given, REPOSITORY / given):
         if candidate.is_file():
             return candidate
@@ -301,7 +293,7 @@ def _split_command_line(argv: Sequence[str]) -> dict[str, str]:
     remaining = iter(argv)
     for argument in remaining:
         if not argument.startswith("--") or argument == "--":
-            raise UserError(f"the command line: unexpected {argument!r}; options are written `--key value`")
+            raise UserError(f"the command line: unexpected {quoted(argument)}; options are written `--key value`")
         key, equals, value = argument[2:].partition("=")
         if not equals:
             value = next(remaining, None)
@@ -326,7 +318,7 @@ def _to_type(value: object, kind: type) -> Any:  # noqa: ANN401
         return None
     try:
         return kind(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 
@@ -392,16 +384,9 @@ def _by_key(document: Mapping, keys: Mapping[str, Any], where: str) -> dict[str,
 
 
 def _nearest(word: str, known: Iterator[str] | Mapping) -> str:
-    matches = difflib.get_close_matches(word, list(known), n=1)
+    matches = difflib.get_close_matches(word[:_LONGEST_WORD], list(known), n=1)
     return f"; did you mean {matches[0]}?" if matches else ""
 
 
 def _unquoted(text: str) -> str:
     return text[1:-1] if len(text) >= 2 and text[0] == text[-1] and text[0] in "\"'" else text
-
-
-def shown(value: object) -> str:
-    """A value of a configuration as messages show it: text in quotes."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f'"{value}"' if isinstance(value, str) else str(value)

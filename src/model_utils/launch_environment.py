@@ -13,6 +13,7 @@ from src.model_utils.local_adapter import get_device_id, get_device_num, get_ran
 from src.model_utils.rank_table import read_rank_table
 
 SCHEDULER, MPI, RANK_TABLE = "MS_ROLE", "OMPI_COMM_WORLD_RANK", "RANK_TABLE_FILE"  # what shows the kind of launcher
+_LAST_PORT = 65535
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,10 @@ def _of_scheduler(target: str) -> Launch:
         if not os.environ.get(variable):
             raise UserError(f"distribute true: MS_ROLE is set, but not {variable}, where the processes meet; start "
                             f"them with msrun, which sets both")
+    port = whole_number("MS_SCHED_PORT", 0)
+    if not 0 < port <= _LAST_PORT:
+        raise UserError(f"MS_SCHED_PORT: found {port}, expected a port from 1 to {_LAST_PORT}; give msrun another "
+                        f"--master_port")
     if os.environ["MS_ROLE"] == "MS_SCHED":  # it computes nothing
         return Launch(None, size, get_device_id())
     rank = whole_number("MS_NODE_ID", -1)

@@ -1,8 +1,9 @@
 """What a launcher tells its processes through environment variables, on an ordinary machine."""
 
 import os
+import re
 
-from src.errors import UserError
+from src.errors import UserError, quoted
 
 
 def get_device_id(default: int = 0) -> int:
@@ -27,6 +28,6 @@ def whole_number(variable: str, default: int) -> int:
         UserError: it is no whole number.
     """
     text = os.environ.get(variable, "")
-    if text and not text.isdigit():
-        raise UserError(f"environment variable {variable}: expected a whole number, found {text!r}")
+    if text and not re.fullmatch("[0-9]{1,9}", text):
+        raise UserError(f"environment variable {variable}: expected a whole number, found {quoted(text)}")
     return int(text) if text else default

@@ -9,6 +9,7 @@ from typing import TextIO
 
 from src.errors import UserError
 from src.files import atomic_write
+from src.json_files import member, read_json_object
 
 
 @contextmanager
@@ -52,11 +53,12 @@ def _is_alone(users: TextIO) -> bool:
 def _do_or_adopt(marker: Path, purpose: str, action: Callable[[], None]) -> None:
     """Do the action unless the marker tells how it went; leave the marker."""
     if marker.exists():
-        outcome = json.loads(marker.read_text(encoding="utf-8"))
-        if outcome["purpose"] != purpose:
+        outcome = read_json_object(marker, "what a process of this run wrote; remove the file")
+        where = f"{marker}: "
+        if member(outcome, "purpose", str, where) != purpose:
             raise UserError(f"{marker.parent}: another run on this machine is at work here: {outcome['purpose']}; wait "
                             f"for its end, or give another data_path")
-        if outcome["error"]:
+        if member(outcome, "error", str, where):
             raise UserError(f"another process of this host failed to {purpose}: {outcome['error']}")
         return
     try:

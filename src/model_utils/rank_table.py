@@ -4,7 +4,6 @@ Three forms are read: `server_list` of versions 1.0 and 1.2, and the older `grou
 """
 
 import fcntl
-import json
 import re
 import socket
 import struct
@@ -13,9 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from src.errors import UserError
+from src.json_files import json_shown, read_json_object
+from src.text_files import read_text
 
 HCCN_CONFIG = Path("/etc/hccn.conf")
 _SIOCGIFADDR = 0x8915
+_LARGEST_HCCN = 1 << 20  # bytes
+_NUMBER = "[0-9]{1,9}"  # of a rank or a device
 _HOST_KEYS = ("server_id", "host_ip", "server_ip", "container_ip")  # by whichever of these a host may be known
 
 
@@ -43,16 +46,11 @@ def read_rank_table(path: Path, option: str = "--hccl_config") -> list[Server]:
         UserError: no such file, not JSON, none of the known forms, not complete, or its ids are not whole numbers,
             occur twice or leave a gap.
     """
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{option} {path}: cannot be read: {error.strerror}; give the rank table") from error
-    except ValueError as error:
-        raise UserError(f"{option} {path}: not JSON: {error}") from error
-    if not isinstance(table, dict) or not {"server_list", "group_list"} & table.keys():
-        raise UserError(f'{option} {path}: no "server_list" in it; give the rank table that hccl_tools wrote')
+    table = read_json_object(path, "the rank table that hccl_tools wrote", option)
+    if not {"server_list", "group_list"} & table.keys():
+        raise UserError(f'{option}: {path}: no "server_list" in it; give the rank table that hccl_tools wrote')
     if table.get("status", "completed") != "completed":
-        raise UserError(f'{option} {path}: status: expected "completed", found "{table["status"]}"; '
+        raise UserError(f'{option}: {path}: status: expected "completed", found {json_shown(table["status"])}; '
                         f'wait until the table is complete')
     try:
         servers = [_server(entry, where) for entry, where in _server_entries(table)]
@@ -61,7 +59,7 @@ def read_rank_table(path: Path, option: str = "--hccl_config") -> list[Server]:
         if count != len(servers):
             raise UserError(f"server_count: {count}, but {len(servers)} are listed; merge the tables of all hosts")
     except UserError as error:
-        raise UserError(f"{option} {path}: {error}") from error
+        raise UserError(f"{option}: {path}: {error}") from error
     return servers
 
 
@@ -109,11 +107,9 @@ def read_hccn(path: Path | None) -> dict[int, str]:
     if path is None and not HCCN_CONFIG.exists():
         return {}
     path = path or HCCN_CONFIG
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--hccn_config_file {path}: cannot be read: {error}") from error
-    found = {int(number): address for number, address in re.findall(r"^\s*address_(\d+)\s*=\s*(\S+)", text, re.M)}
+    text = read_text(path, "--hccn_config_file", largest=_LARGEST_HCCN)
+    lines = re.findall(rf"^\s*address_({_NUMBER})\s*=\s*(\S+)", text, re.M)
+    found = {int(number): address for number, address in lines}
     if not found:
         raise UserError(f"--hccn_config_file {path}: no line such as address_0=192.168.100.101 in it")
     return found
@@ -146,20 +142,20 @@ def _server_entries(table: dict) -> Iterator[tuple[dict, str]]:
         where = f"group_list[{group_index}]"
         for index, instance in enumerate(_list_of_objects(group, "instance_list", where)):
             for device in _list_of_objects(instance, "devices", f"{where}.instance_list[{index}]"):
-                hosts.setdefault(str(instance.get("server_id", "")), []).append(
+                hosts.setdefault(_name(instance.get("server_id", ""), f"{where}.server_id"), []).append(
                     device | {"rank_id": instance.get("rank_id")})
     for server_id, devices in hosts.items():
         yield {"server_id": server_id, "device": devices}, f"group_list, host {server_id}"
 
 
 def _server(entry: dict, where: str) -> Server:
-    names = tuple(dict.fromkeys(str(entry[key]) for key in _HOST_KEYS if entry.get(key)))
+    names = tuple(dict.fromkeys(_name(entry[key], f"{where}.{key}") for key in _HOST_KEYS if entry.get(key)))
     if not names:
         raise UserError(f"{where}: no server_id")
     devices = tuple(
         Device(_whole_number(device.get("rank_id"), f"{where}.device[{index}].rank_id"),
                _whole_number(device.get("device_id"), f"{where}.device[{index}].device_id"),
-               str(device.get("device_ip", "")))
+               _name(device.get("device_ip", ""), f"{where}.device[{index}].device_ip"))
         for index, device in enumerate(_list_of_objects(entry, "device", where)))
     return Server(names, tuple(sorted(devices, key=lambda device: device.rank)))
 
@@ -186,7 +182,14 @@ def _list_of_objects(entry: dict, key: str, where: str) -> list[dict]:
     return value
 
 
+def _name(value: object, where: str) -> str:
+    """The name or address of a host, or of a port, which stands in a script and in options later."""
+    if not isinstance(value, str | int) or not re.fullmatch(r"[\w.:%-]*", str(value)):
+        raise UserError(f"{where}: expected a name or an address, found {json_shown(value)}")
+    return str(value)
+
+
 def _whole_number(value: object, where: str) -> int:
-    if not re.fullmatch(r"\d+", str(value)):
-        raise UserError(f"{where}: expected a whole number, found {json.dumps(value)}")
-    return int(str(value))
+    if not isinstance(value, str | int) or not re.fullmatch(_NUMBER, str(value)):
+        raise UserError(f"{where}: expected a whole number, found {json_shown(value)}")
+    return int(value)

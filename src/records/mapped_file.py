@@ -5,19 +5,20 @@ import os
 from pathlib import Path
 
 from src.errors import UserError
+from src.text_files import check_regular
 
 
 class MappedFile:
     """The bytes of a file that must not become shorter while they are read.
 
     Raises:
-        UserError: the file cannot be read.
+        UserError: the file cannot be read, or is none.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            with path.open("rb") as file:
+            with check_regular(path).open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
                 self.content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
         except OSError as error:

@@ -11,7 +11,6 @@ as a power of two, then the values, little-endian. RAW pages hold the plain numb
 The index beside the file, an SQLite database, says where in its page each record's blob ends.
 """
 
-import json
 import sqlite3
 import struct
 from array import array
@@ -23,6 +22,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from src.errors import UserError
+from src.json_files import parse_json
 from src.records.columns import Columns
 from src.records.mapped_file import MappedFile
 
@@ -55,7 +55,8 @@ class MindRecordFile:
     def _read_header(self) -> None:
         try:
             (length,) = struct.unpack_from("<Q", self._map)
-            header = json.loads(self._map[8:8 + length] if length < len(self._map) else b"")
+            text = self._map[8:8 + length].decode() if length < len(self._map) else ""
+            header = parse_json(text, str(self.path), "a MindRecord header")
             (description,) = header["schema"]
             fields = description["schema"]
             self._types = {str(name): str(field["type"]) for name, field in fields.items()}
@@ -66,7 +67,7 @@ class MindRecordFile:
                             int(page["start_row_id"]), int(page["end_row_id"]))
                            for page in header["page"] or []]  # null in a shard without records
             self._names = [str(name) for name in header.get("shard_addresses") or []]
-        except (struct.error, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (struct.error, ValueError, KeyError, TypeError, AttributeError, OverflowError, UserError) as error:
             raise UserError(f"{self.path}: not a MindRecord file: it does not begin with a MindRecord header; check "
                             f"the file and dataset_format") from error
         if header.get("version") != _VERSION:

@@ -1,6 +1,5 @@
 """Record files of one directory, of either format, read as one list of records in any order."""
 
-import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -10,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from src.errors import UserError
+from src.json_files import read_json_object
 from src.records.columns import DATASET_FORMATS, Columns, check_dataset_format
 
 ColumnTypes = Mapping[str, str]  # name -> "int32" or "float32"
@@ -250,10 +250,10 @@ def _check_lengths(records: Records, seq_length: int | None) -> None:
 def _check_schema(path: Path, columns: ColumnTypes, file: Path, has: dict[str, tuple[str, int]]) -> int | None:
     """Check that the schema describes the files; return its number of rows, if it states one."""
     try:
-        schema = json.loads(path.read_text(encoding="utf-8"))
+        schema = read_json_object(path, f"a schema such as {_SCHEMA_EXAMPLE}", "schema_dir")
         described = {name: (field["type"], list(field.get("shape", []))) for name, field in schema["columns"].items()}
         rows = int(schema.get("numRows", 0))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise UserError(f"schema_dir: {path} is no schema of TFRecord files ({type(error).__name__}: {error}); "
                         f"expected {_SCHEMA_EXAMPLE}") from error
     for name in columns:

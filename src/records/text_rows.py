@@ -1,12 +1,13 @@
 """Rows of JSON-lines, TSV and CSV files, each with the place that an error message about it needs."""
 
 import csv
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from src.errors import UserError
+from src.errors import UserError, quoted
+from src.json_files import parse_json
+from src.text_files import read_lines
 
 
 class Row(NamedTuple):
@@ -22,16 +23,13 @@ def read_json_lines(path: Path) -> Iterator[Row]:
     Raises:
         UserError: the file cannot be read, is not UTF-8, or a line is empty or something else.
     """
-    for number, line in _read_lines(path):
+    for number, line in read_lines(path):
         where = f"{path}, line {number}"
-        if not line.strip():
+        if line.isspace():
             raise UserError(f"{where}: the line is empty, expected a JSON object; remove the line")
-        try:
-            fields = json.loads(line.rstrip())
-        except json.JSONDecodeError as error:
-            raise UserError(f"{where}, column {error.colno}: {error.msg}; expected one JSON object a line") from error
+        fields = parse_json(line, where, "one JSON object a line")
         if not isinstance(fields, dict):
-            raise UserError(f"{where}: found {line.strip()[:40]!r}, expected a JSON object in braces")
+            raise UserError(f"{where}: found {quoted(line.strip())}, expected a JSON object in braces")
         yield Row(where, fields)
 
 
@@ -46,7 +44,7 @@ def read_tsv(path: Path, columns: Sequence[str] | None = None, left_out: list[in
     Raises:
         UserError: the file cannot be read, is not UTF-8, or a row has a wrong number of fields.
     """
-    for number, line in _read_lines(path):
+    for number, line in read_lines(path):
         where = f"{path}, line {number}"
         values = line.removesuffix("\n").removesuffix("\r").split("\t")
         if columns is None:
@@ -67,7 +65,7 @@ def read_csv(path: Path) -> Iterator[Row]:
     Raises:
         UserError: the file cannot be read, is not UTF-8, or is no CSV, or a row has a wrong number of fields.
     """
-    reader = csv.reader((line for _, line in _read_lines(path)), strict=True)
+    reader = csv.reader((line for _, line in read_lines(path)), strict=True)
     columns = None
     while True:
         where = f"{path}, line {reader.line_num + 1}"
@@ -99,17 +97,3 @@ def _wrong_width(where: str, values: Sequence[str], columns: Sequence[str], sepa
         return UserError(f"{where}: the line is empty, expected {len(columns)} fields; remove the line")
     return UserError(f"{where}: number of fields: {len(values)}, expected {len(columns)} ({', '.join(columns)}), "
                      f"separated by {separator}")
-
-
-def _read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Lines with their ends and numbers from 1. Only a line feed ends one: texts hold Unicode's other separators."""
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                try:
-                    yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
-                except UnicodeDecodeError as error:
-                    raise UserError(f"{path}, line {number}: byte 0x{error.object[error.start]:02x} is not UTF-8; "
-                                    f"convert the file to UTF-8") from error
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from src.errors import UserError
+from src.errors import UserError, quoted
 from src.files import atomic_write
 from src.records.text_rows import Row, read_json_lines
+from src.text_files import read_text
 from src.tokenization import Tokenizer
 
 _LABELS_IN_MESSAGE = 20
@@ -48,9 +49,9 @@ class Labels:
         self._ids = {name: index for index, name in enumerate(self.names)}
         if len(self._ids) != len(self.names):
             repeated = next(name for index, name in enumerate(self.names) if self._ids[name] != index)
-            raise UserError(f"{source}: the label {repeated!r} occurs twice; expected each label once")
+            raise UserError(f"{source}: the label {quoted(repeated)} occurs twice; expected each label once")
         if len(self.names) < 2:
-            raise UserError(f"{source}: the labels are {self.names}, expected at least two different ones")
+            raise UserError(f"{source}: the labels are {quoted(self.names)}, expected at least two different ones")
 
     @classmethod
     def from_file(cls, path: str | Path, column: str = "label") -> "Labels":
@@ -67,12 +68,8 @@ class Labels:
         if path.suffix in (".json", ".jsonl"):
             names = [label_of(row, column) for row in read_json_lines(path)]
         else:
-            try:
-                lines = path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
-            except (OSError, UnicodeDecodeError) as error:
-                raise UserError(f"cannot read the label file {path}: {getattr(error, 'strerror', None) or 'not UTF-8'}"
-                                f"; expected one label a line") from error
-            names = [line.strip() for line in lines]
+            text = read_text(path, "label file", "expected one label a line")
+            names = [line.strip() for line in text.removesuffix("\n").split("\n")]
         if not all(names):
             raise UserError(f"{path}, line {names.index('') + 1}: the line is empty, expected a label; remove the line")
         return cls(names, str(path))
@@ -94,7 +91,7 @@ class Labels:
         found = None if example.label is None else self._ids.get(example.label)
         if found is None:
             names = ", ".join(self.names[:_LABELS_IN_MESSAGE]) + (", …" if len(self) > _LABELS_IN_MESSAGE else "")
-            raise UserError(f"{example.where}: the label {example.label!r} is unknown, expected one of {names} "
+            raise UserError(f"{example.where}: the label {quoted(example.label)} is unknown, expected one of {names} "
                             f"(from {self.source})")
         return found
 
@@ -119,7 +116,7 @@ def score_of(example: LabelledText) -> float:
     except ValueError:
         score = math.nan
     if not math.isfinite(score):
-        raise UserError(f"{example.where}: the label {example.label!r} is no number; regression expects numbers")
+        raise UserError(f"{example.where}: the label {quoted(example.label)} is no number; regression expects numbers")
     return score
 
 
@@ -173,7 +170,7 @@ def label_of(row: Row, column: str) -> str:
         label = str(label).lower()
     text = str(label).strip()
     if not isinstance(label, (str, int, float)) or not text or "\n" in text:
-        raise UserError(f"{row.where}: column {column!r} holds {label!r}, expected a label")
+        raise UserError(f"{row.where}: column {column!r} holds {quoted(label)}, expected a label")
     return text
 
 

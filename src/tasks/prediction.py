@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from mindspore import Tensor
 
-from src.errors import UserError
+from src.errors import UserError, shown
 from src.records.length_grouping import lengths_in_use
 
 SHORTEST = 16  # tokens; twice, four times … as many are the other lengths that graphs are compiled for
@@ -88,5 +88,5 @@ def texts_of(item: Mapping, keys: Sequence[str], expected: str) -> list[str]:
     """
     texts = [text for text in map(item.get, keys) if isinstance(text, str)]
     if len(texts) != len(keys):
-        raise UserError(f"found {str(dict(item))[:60]}, expected an object with {expected}")
+        raise UserError(f"found {shown(dict(item))}, expected an object with {expected}")
     return texts

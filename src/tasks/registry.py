@@ -3,9 +3,10 @@
 import importlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from src.errors import UserError
-from src.model_utils.config import Config, describe_command_line, load_config, shown
+from src.errors import UserError, shown
+from src.model_utils.config import Config, asks_for_help, describe_command_line, load_config
 from src.tasks.base import Task
 from src.tasks.finetune_task import FinetuneTask
 
@@ -54,9 +55,16 @@ def load_task_config(description: str, argv: Sequence[str] | None = None) -> Con
 
     Raises:
         UserError: it is neither, or as for `load_config`.
+        SystemExit: after `--help`.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
-    task, source = describe_command_line(argv)
+    wants_help = asks_for_help(argv)
+    task, source = describe_command_line([word for word in argv if not asks_for_help([word])])
+    if wants_help and task is None:
+        print(f"{description}\n\nusage: {Path(sys.argv[0]).name} --config_path FILE [--key value ...]\n\n"
+              f"The options are the keys of the task's configuration; --config_path FILE --help lists them, such as "
+              f"--config_path {task_type(next(iter(TASKS))).config_file} --help.")
+        raise SystemExit(0)
     if not isinstance(task, str) or task not in TASKS:
         if source:
             raise UserError(f"{source}: description: found {shown(task)}, expected one of {', '.join(TASKS)}; give "

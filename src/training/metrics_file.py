@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from operator import itemgetter
 from pathlib import Path
 
-from src.errors import UserError
+from src.errors import UserError, quoted
 from src.files import atomic_write, check_output, failing_in_one_line, is_passed_on
+from src.json_files import member, parse_json
+from src.text_files import read_text
 from src.training.callbacks import Callback, Place, RunPlan, StepReport
 
 
@@ -74,18 +76,16 @@ def read_metrics(path: str | Path) -> list[dict]:
         UserError: the file cannot be read, or is not a metrics file.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as a metrics file: {error}") from error
+    text = read_text(path, "metrics_file") if path.exists() else ""
+    expected = "the JSON of a metrics file; give another metrics_file or move this one away"
     lines = []
     for number, line in enumerate(text.split("\n")[:-1], start=1):
-        try:
-            lines.append(json.loads(line))
-            _ = lines[-1]["step"] + 0  # raises an error unless it is a number
-        except (ValueError, TypeError, KeyError) as error:
-            raise UserError(f"{path}, line {number}: found {line[:40]!r}, expected the JSON of a metrics file; "
-                            f"give another metrics_file or move this one away") from error
+        values = parse_json(line, f"{path}, line {number}", expected)
+        if not isinstance(values, dict) or not isinstance(values.get("step"), int):
+            raise UserError(f"{path}, line {number}: found {quoted(line)}, expected {expected}")
+        for key in ("loss", "step"):
+            member(values, key, float, f"{path}, line {number}: ", default=0.0)
+        lines.append(values)
     return lines
 
 

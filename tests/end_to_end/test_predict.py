@@ -14,6 +14,7 @@ import export
 import predict
 import quick_start
 import run_classifier
+import run_eval_onnx
 from src.assessment_method import softmax
 from src.bert_for_pre_training import BertNetworkWithLoss, initialize_parameters
 from src.bert_model import BertConfig
@@ -65,9 +66,42 @@ def test_file_in_file_out(model, tmp_path):
 
 def test_standard_input_and_json(model, capsys, monkeypatch):
     lines = [json.dumps({"id": number, "sentence": text}) for number, text in enumerate(TEXTS)]
-    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(lines)))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("\n".join(lines).encode())))
     predict.main([*model, "--input_file", "-"])
     assert [(item["id"], item["label"]) for item in results(capsys)] == list(enumerate(LABELS))
+
+
+@pytest.mark.parametrize(("bad", "message"), [
+    (b'{"text": "\\ud800"}', r"line 4: \\ud800 is half of a surrogate pair"),
+    (b'{"text": "w\xe9"}', "line 4: byte 0xe9 is not UTF-8"),
+    (b'{"txt": "w10"}', 'line 4: found .*, expected an object with "text"'),
+])
+@pytest.mark.parametrize("source", ["-", "in.jsonl"])
+def test_a_bad_line_is_named_and_what_stands_before_it_is_predicted(model, tmp_path, monkeypatch, source, bad, message):
+    lines = b"".join(json.dumps({"text": text}).encode() + b"\n" for text in TEXTS[:3]) + bad + b'\n{"text": "w10"}\n'
+    monkeypatch.chdir(tmp_path)
+    Path("in.jsonl").write_bytes(lines)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines)))
+    with pytest.raises(UserError, match=rf"{message}.*; the 3 predictions for what stands before it were written"):
+        predict.main([*model, "--input_file", source, "--output_file", "out.jsonl"])
+    found = [json.loads(line) for line in Path("out.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [(item["text"], item["label"]) for item in found] == list(zip(TEXTS[:3], LABELS[:3], strict=True))
+
+
+def test_a_mistake_at_the_start_leaves_the_output_of_before(model, tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"txt": "w10"}\n', encoding="utf-8")
+    (tmp_path / "out.jsonl").write_text("kept", encoding="utf-8")
+    with pytest.raises(UserError, match='in.jsonl, line 1: found .*, expected an object with "text"'):
+        predict.main([*model, "--input_file", str(tmp_path / "in.jsonl"), "--output_file", str(tmp_path / "out.jsonl")])
+    assert (tmp_path / "out.jsonl").read_text() == "kept"
+
+
+@pytest.mark.parametrize("command", [export.main, run_eval_onnx.main])
+def test_help_without_and_with_a_task(model, capsys, command):
+    for options, expected in (([], "--config_path FILE --help lists them"), (model[:2], "--eval_batch_size")):
+        with pytest.raises(SystemExit) as stop:
+            command([*options, "--help"])
+        assert stop.value.code == 0 and expected in capsys.readouterr().out
 
 
 def test_quick_start_classifies_its_headlines(model, capsys):
@@ -116,10 +150,11 @@ def test_batches_by_length_hold_every_text_once():
 def test_lines_of_the_wrong_kind_are_named(tmp_path):
     path = tmp_path / "in.txt"
     path.write_text('{"text": "a"}\nb\n', encoding="utf-8")
-    with pytest.raises(UserError, match=r"in.txt, line 2: found 'b', expected a JSON object"):
+    with pytest.raises(UserError, match=r"in.txt, line 2, column 1: no JSON .*; expected a JSON object"):
         list(read_items(str(path), ("text",)))
     path.write_text("a\nb\tc\td\n", encoding="utf-8")
-    assert list(read_items(str(path), ("text",))) == [{"text": "a"}, {"text": "b\tc\td"}]  # no pairs there
+    items = read_items(str(path), ("text",))  # no pairs there
+    assert [item.values for item in items] == [{"text": "a"}, {"text": "b\tc\td"}]
     with pytest.raises(UserError, match=r"in.txt, line 2: 3 fields between tabs, expected at most 2 \(text, pair\)"):
         list(read_items(str(path), ("text", "pair")))
 

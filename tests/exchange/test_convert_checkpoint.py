@@ -448,11 +448,11 @@ def test_without_tensorflow(tmp_path, monkeypatch):
 # ---------------------------------------------------------------- mistakes
 
 @pytest.mark.parametrize(("changes", "message"), [
-    ({"model_type": "roberta"}, "model_type 'roberta', expected one of bert, nezha"),
-    ({"position_embedding_type": "relative_key"}, "position_embedding_type 'relative_key' has no counterpart"),
+    ({"model_type": "roberta"}, 'model_type "roberta", expected one of bert, nezha'),
+    ({"position_embedding_type": "relative_key"}, 'position_embedding_type "relative_key" has no counterpart'),
     ({"hidden_act": "silu"}, "hidden_act 'silu' has no counterpart here; gelu, "),
     ({"hidden_size": 32}, "is [24, 16], but the sizes of its configuration make it [24, 32]"),
-    ({"hidden_size": None}, "no hidden_size; expected the configuration of a BERT"),
+    ({"hidden_size": None}, "hidden_size is null, expected a whole number; expected the configuration of a BERT"),
     ({"num_hidden_layers": 1}, "has bert.encoder.layer.1.attention.output.LayerNorm.bias, but its configuration says"),
     ({"num_hidden_layers": 3}, "has no bert.bert.bert_encoder.layers.2.attention.attention.query_layer.weight"),
     ({"num_attention_heads": 3}, "hidden_size: 16 cannot be divided among num_attention_heads 3"),
@@ -475,7 +475,7 @@ def test_damaged_and_missing_files(tmp_path):
     weights.unlink()
     assert "no model.safetensors; expected a directory that save_pretrained" in refusal(source, tmp_path / "out")
     (source / "config.json").write_text("{")
-    assert "config.json is no JSON" in refusal(source, tmp_path / "out")
+    assert "config.json, column 2: no JSON" in refusal(source, tmp_path / "out")
 
 
 def test_the_command_ends_with_one_line(tmp_path):

@@ -91,8 +91,8 @@ def test_labels_of_a_file(tmp_path):
     (b"a\nb\na\n", "labels.txt: the label 'a' occurs twice"),
     (b"a\n\nb\n", "labels.txt, line 2: the line is empty, expected a label"),
     (b"a\n", r"labels.txt: the labels are \['a'\], expected at least two"),
-    (b"\xff\n", "cannot read the label file .*labels.txt: not UTF-8"),
-    (None, "cannot read the label file .*labels.txt: No such file"),
+    (b"\xff\n", "labels.txt, line 1: byte 0xff is not UTF-8"),
+    (None, "label file: cannot read .*labels.txt: No such file"),
 ])
 def test_wrong_label_files(tmp_path, content, message):
     path = tmp_path / "labels.txt"

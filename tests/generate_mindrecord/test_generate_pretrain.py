@@ -356,8 +356,20 @@ def test_wikiextractor_json(tmp_path):
     articles = [{"id": "1", "title": "数学", "text": "数学\n\n数学是科学。它很美。\nmore"},
                 {"id": "2", "title": "E", "text": "  "}, {"id": "3", "title": "B", "text": "last"}]
     path.write_text("".join(json.dumps(article, ensure_ascii=index % 2 == 0) + "\n"
-                            for index, article in enumerate(articles)) + '{"no article\n', encoding="utf-8")
-    assert documents_of(path) == [(["数学是科学。它很美。", "more"], True), (["last"], True), (['{"no article'], False)]
+                            for index, article in enumerate(articles)), encoding="utf-8")
+    assert documents_of(path) == [(["数学是科学。它很美。", "more"], True), (["last"], True)]
+    with path.open("a") as file:
+        file.write('{"id": "4", "text": "cut of')
+    with pytest.raises(UserError, match="wiki_00, line 4: found '.\"id\": .*, expected an article"):
+        documents_of(path)
+    path.write_text('{"no article\n', encoding="utf-8")
+    assert documents_of(path) == [(['{"no article'], False)]
+
+
+def test_an_article_that_begins_inside_another(tmp_path):
+    (tmp_path / "wiki_00").write_text('<doc id="1" title="A">\nhead\n<doc id="2" title="B">\n', encoding="utf-8")
+    with pytest.raises(UserError, match="wiki_00, line 3: an article begins before </doc>"):
+        documents_of(tmp_path / "wiki_00")
 
 
 def test_paragraphs_and_overlong_lines_become_sentences(vocab):
@@ -549,7 +561,7 @@ def test_wrong_inputs_are_user_errors(tmp_path, text, vocab_file):
         ((lonely, out, vocab_file), "--input_file: no instance can be made of 1 sentences"),
         ((invisible, out, vocab_file), "--input_file: no instance can be made of 0 sentences"),
         ((latin, out, vocab_file), r"latin\.txt, line 3: byte 0xe9 is not UTF-8"),
-        ((text, out, tmp_path / "no_vocab"), "vocabulary .*no_vocab cannot be read: No such file"),
+        ((text, out, tmp_path / "no_vocab"), "vocabulary: cannot read .*no_vocab: No such file"),
         ((text, out, poor), "nothing but special tokens"),
         ((text, directory, vocab_file), "--output_file: .*directory is a directory"),
         ((text, text, vocab_file), "--output_file: .* is an input file or named twice"),
@@ -647,7 +659,7 @@ def test_the_command_line(tmp_path, vocab_file):
     wrong = command(sys.executable, SCRIPT.name, "--input_file", text, "--output_file", out, "--vocab_file", "absent",
                     cwd=SCRIPT.parent)
     assert wrong.returncode == 2
-    assert wrong.stderr.startswith("error: vocabulary absent") and wrong.stderr.count("\n") == 1
+    assert wrong.stderr.startswith("error: vocabulary: cannot read absent") and wrong.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("stop", [
@@ -691,7 +703,7 @@ def test_the_shell_script(tmp_path, vocab_file):
     usage = command("bash", script, texts)
     assert usage.returncode == 2 and "INPUT_FILES_PATH OUTPUT_FILES_PATH VOCAB_FILE" in usage.stderr
     failed = command("bash", script, texts, tmp_path / "out", "absent", env=environment)
-    assert failed.returncode == 2 and failed.stderr.startswith("error: vocabulary absent")
+    assert failed.returncode == 2 and failed.stderr.startswith("error: vocabulary: cannot read absent")
 
 
 def test_real_text(tmp_path, shared_data):

@@ -79,7 +79,7 @@ def test_file_to_predict_on_needs_no_answers(tmp_path):
      r"questions\.json: data\[0\]\.paragraphs\[0\]\.qas\[3\] has no answer; if this is a file of SQuAD 2\.0"),
     ([], "nothing to do: give --train_file, --predict_file or both"),
     (["--do_train", "true"], "--train_file is not set"),
-    (["--predict_file", "/nowhere.json"], "--predict_file: /nowhere.json cannot be read"),
+    (["--predict_file", "/nowhere.json"], "--predict_file: cannot read /nowhere.json"),
     (["--predict_file", str(QUESTIONS), "--max_query_length", "60"], "max_seq_length is 48, which a question of"),
 ])
 def test_mistake_leaves_no_file(tmp_path, options, message):

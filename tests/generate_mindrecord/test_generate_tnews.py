@@ -165,7 +165,7 @@ def told(data, out, *options):
     ("train", {"text": "上课", "label": "104"}, "no column 'sentence'; the columns are 'text', 'label'"),
     ("train", {"sentence": "", "label": "104"}, "the text in column 'sentence' is empty"),
     ("train", "", "the line is empty, expected a JSON object; remove the line"),
-    ("dev", "上课\t104", "column 1: Expecting value; expected one JSON object a line"),
+    ("dev", "上课\t104", "column 1: no JSON (Expecting value); expected one JSON object a line"),
 ])
 def test_wrong_lines(data, tmp_path, file, bad, message):
     path = data / f"{file}.json"
@@ -191,7 +191,7 @@ def test_missing_files(data, tmp_path):
 def test_wrong_options(data, tmp_path, capsys):
     out = tmp_path / "out"
     assert told(data, out, "--max_seq_length", "2") == "--max_seq_length is 2, expected at least 3"
-    assert "vocabulary absent cannot be read" in told(data, out, "--vocab_file", "absent")
+    assert "vocabulary: cannot read absent" in told(data, out, "--vocab_file", "absent")
     assert "--output_dir: cannot write" in told(data, data / "train.json" / "out")
     for wrong in (["--do_train", "1"], ["--do_lower_case", "no"], ["--task_name", "iflytek"], ["--do_tra", "true"]):
         with pytest.raises(SystemExit):

@@ -217,6 +217,14 @@ def test_launcher(exported, build, tmp_path):
     done = launch("squad", "", "", "y", "CPU")
     assert done.returncode == 2 and done.stderr.startswith("error: --task: found squad, but the model is of classifier")
     assert (place / "acc.log").read_text() == ""
+    done = launch("squad", "", "", "n", "CPU")  # with the input files of the first run
+    assert done.returncode == 2 and "error: --task: found squad, but preprocess_Result holds the input" in done.stderr
+    about = json.loads((folder / "bert.json").read_text())
+    (folder / "other.json").write_text(json.dumps(about | {"vocab_size": 7}))
+    arguments[0] = shutil.copyfile(folder / "bert.mindir", folder / "other.mindir")
+    done = launch("classifier", "", "", "n", "CPU")
+    assert done.returncode == 2 and "other.mindir is not the model that preprocess_Result" in done.stderr
+    arguments[0] = folder / "bert.mindir"
     done = launch("ner", "n", "Ascend")
     assert (done.returncode, done.stderr.startswith("error: DEVICE_TYPE: Ascend needs MindSpore Lite")) == (2, True)
 

@@ -183,7 +183,7 @@ def test_mistakes_on_the_command_line(fails, argv, parts):
     ("data_dir: 2026-01-01\n", ["data_dir", "2026-01-01", "quote it"]),
     ("3: 4\n", ["3", "not text"]),
     ("a: 1\n---\n---\n---\n", ["4 documents", "at most three"]),
-    ("data_dir: \x01\n", ["cannot be read as YAML"]),
+    ("data_dir: \x01\n", ["line 1", "cannot stand in YAML"]),
 ])
 def test_mistakes_in_a_yaml_file_name_the_file_and_the_place(fails, tmp_path, text, parts):
     path = write(tmp_path / "own.yaml", text)

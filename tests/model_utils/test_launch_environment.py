@@ -72,7 +72,7 @@ def test_rank_table_names_the_device(environment, table):
     ("Ascend", {"RANK_TABLE_FILE": "TABLE"}, "did not set RANK_ID"),
     ("Ascend", {"RANK_TABLE_FILE": "TABLE", "RANK_ID": "3"}, "RANK_ID: found 3, but .* only the ranks 0 to 2"),
     ("Ascend", {"RANK_TABLE_FILE": "TABLE", "RANK_ID": "0", "RANK_SIZE": "8"}, "RANK_SIZE: found 8, but .* 3 devices"),
-    ("Ascend", {"RANK_TABLE_FILE": "/no/table.json", "RANK_ID": "0"}, "RANK_TABLE_FILE /no/table.json: cannot be read"),
+    ("Ascend", {"RANK_TABLE_FILE": "/no/table.json", "RANK_ID": "0"}, "RANK_TABLE_FILE: cannot read /no/table.json"),
 ])
 def test_what_is_wrong_is_one_line(environment, table, target, variables, message):
     environment({name: table if value == "TABLE" else value for name, value in variables.items()})

@@ -242,4 +242,4 @@ def test_schema_that_is_missing(directories, tmp_path):
     assert "there is no" in told(open_records, **open_with, schema_path=tmp_path / "absent.json")
     assert "expected one .json file" in told(open_records, **open_with, schema_path=tmp_path)
     (tmp_path / "a.json").write_text("{not json")
-    assert "is no schema" in told(open_records, **open_with, schema_path=tmp_path)
+    assert "column 2: no JSON" in told(open_records, **open_with, schema_path=tmp_path)

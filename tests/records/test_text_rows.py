@@ -84,7 +84,7 @@ def test_json_lines(write):
 @pytest.mark.parametrize("text, message", [
     ('{"a": 1}\n \n', "line 2: the line is empty, expected a JSON object; remove the line"),
     ('{"a": 1}\n["a"]\n', "line 2: found '[\"a\"]', expected a JSON object in braces"),
-    ('{"a": 1}\n{"a": \n', "line 2, column 6: Expecting value; expected one JSON object a line"),
+    ('{"a": 1}\n{"a": \n', "line 2, column 6: no JSON (Expecting value); expected one JSON object a line"),
 ])
 def test_wrong_json_lines(write, text, message):
     assert told(read_json_lines, write(text)).startswith(message)

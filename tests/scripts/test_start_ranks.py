@@ -272,3 +272,18 @@ def test_a_host_may_end_before_the_other(start_on):
     port = int(first_process.args[first_process.args.index("--master_port") + 1]) + 1
     socket.create_connection(("127.0.0.1", port)).close()  # somebody who is no host of the run
     assert first_process.communicate(timeout=30)[1] == "" and first_process.returncode == 0
+
+
+def test_a_port_that_another_run_has():
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(UserError, match=rf"--master_port {port} .*: the port cannot be opened: Address"):
+            parse_arguments(["--processes", "1", "--master_port", str(port), "--", "a.py"])
+    again = parse_arguments(["--processes", "1", "--master_port", str(port), "--", "a.py"])
+    assert again.master_port == port
+
+
+@pytest.mark.parametrize("port", [65535, 99999, -1])
+def test_a_port_that_there_is_not(port):
+    with pytest.raises(UserError, match=rf"--master_port {port} \(MASTER_PORT\): expected a port up to 65534"):
+        parse_arguments(["--processes", "1", "--master_port", str(port), "--", "a.py"])

@@ -76,7 +76,7 @@ def test_new_run_puts_the_history_of_an_earlier_one_aside(tmp_path: Path) -> Non
 def test_other_files_are_left_alone(tmp_path: Path, content: str) -> None:
     path = tmp_path / "notes.txt"
     path.write_text('{"step": 1}\n' + content)
-    with pytest.raises(UserError, match=r"notes\.txt, line 2: found .* give another metrics_file"):
+    with pytest.raises(UserError, match=r"notes\.txt, line 2.*; give another metrics_file"):
         MetricsFile(path, PLAN)
     assert path.read_text() == '{"step": 1}\n' + content
 
@@ -84,7 +84,7 @@ def test_other_files_are_left_alone(tmp_path: Path, content: str) -> None:
 def test_binary_file_is_no_metrics_file(tmp_path: Path) -> None:
     path = tmp_path / "image.png"
     path.write_bytes(b"\x89PNG\xff\n")
-    with pytest.raises(UserError, match=r"image\.png: cannot be read as a metrics file"):
+    with pytest.raises(UserError, match=r"image\.png, line 1: byte 0x89 is not UTF-8"):
         MetricsFile(path, PLAN)
 
 

@@ -1,17 +1,19 @@
 """Readers of named-entity data in the forms in which it is published."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
-from src.errors import UserError
+from src.errors import UserError, quoted
+from src.json_files import parse_json
 from src.tasks.ner.labels import Span, parse_tag, spans_of_tags
 from src.tasks.ner.text import Sentence
+from src.text_files import check_path, read_lines
 
 # In the order of their ids in CLUENER's own label2id.json.
 CLUENER_TYPES = ("address", "book", "company", "game", "government", "movie", "name", "organization", "position",
                  "scene")
+_CLUENER_EXAMPLE = '{"text": "…", "label": {type: {mention: [[first, last], …]}}}'
 
 
 def read_cluener(path: str | Path) -> Iterator[Sentence]:
@@ -22,12 +24,12 @@ def read_cluener(path: str | Path) -> Iterator[Sentence]:
     Raises:
         UserError: a line is not of this form, or a mention does not stand where the line says.
     """
-    for number, line in _lines(path):
+    for number, line in read_lines(path):
         if not line.strip():
             continue
         where = f"{path}, line {number}"
+        content = parse_json(line, where, f"a line such as {_CLUENER_EXAMPLE}")
         try:
-            content = json.loads(line)
             text, label = content["text"], content.get("label", {})
             if not isinstance(text, str):
                 raise TypeError
@@ -35,11 +37,10 @@ def read_cluener(path: str | Path) -> Iterator[Sentence]:
                         for mention, places in mentions.items() for first, last in places]
             wrong = next((e for e in entities if text[e[0]:e[1] + 1] != e[3]), None)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise UserError(f'{where}: found {line.strip()[:60]!r}, expected {{"text": "…", "label": {{type: '
-                            f"{{mention: [[first, last], …]}}}}}}") from error
+            raise UserError(f"{where}: found {quoted(line.strip())}, expected {_CLUENER_EXAMPLE}") from error
         if wrong:
-            raise UserError(f"{where}: characters {wrong[0]} to {wrong[1]} are {text[wrong[0]:wrong[1] + 1]!r}, not "
-                            f"{wrong[3]!r}; correct the positions")
+            raise UserError(f"{where}: characters {wrong[0]} to {wrong[1]} are {quoted(text[wrong[0]:wrong[1] + 1])}, "
+                            f"not {quoted(wrong[3])}; correct the positions")
         yield Sentence(text, tuple(Span(first, last + 1, kind) for first, last, kind, _ in entities), where)
 
 
@@ -67,7 +68,7 @@ class TaggedLines:
     def __iter__(self) -> Iterator[Sentence]:
         """Yield the sentences; a line without a tag or with an unknown one is a `UserError`."""
         tokens, tags, first_line = [], [], 1
-        for number, line in _lines(self.path):
+        for number, line in read_lines(self.path):
             if line.strip(" \t\r\n\ufeff"):
                 if line.startswith("-DOCSTART-"):
                     continue
@@ -84,15 +85,15 @@ class TaggedLines:
 
     def _parse(self, line: str, number: int) -> tuple[str, tuple[str, str]]:
         line = line.rstrip(" \t\r\n")
-        token, found, rest = line.partition("\t" if "\t" in line else " ")
-        if not found:
-            raise UserError(f"{self.path}, line {number}: {line!r} has no tag; expected a token and its tag, such as "
-                            f"'Paris B-LOC', or a blank line between sentences")
+        token, _, rest = line.partition("\t" if "\t" in line else " ")
+        if not rest or rest.isspace():
+            raise UserError(f"{self.path}, line {number}: {quoted(line)} has no tag; expected a token and its "
+                            f"tag, such as 'Paris B-LOC', or a blank line between sentences")
         name = rest.split()[-1]
         tag = parse_tag(name)
         if tag is None:
-            raise UserError(f"{self.path}, line {number}: {name!r} is no tag; expected O, or B-, I-, M-, E- or S- and "
-                            f"type")
+            raise UserError(f"{self.path}, line {number}: {quoted(name)} is no tag; expected O, or B-, I-, M-, E- or "
+                            f"S- and type")
         return token or " ", tag  # a line that begins with the separator is about a space
 
     def _sentence(self, tokens: list[str], tags: list[tuple[str, str]], first_line: int) -> Sentence:
@@ -123,7 +124,7 @@ def read_msra(path: str | Path, class_filter: str = "NAMEX") -> list[Sentence]:
     markers = {name.strip() for name in class_filter.split(",")}
     sentences = []
     try:
-        for _, element in ElementTree.iterparse(path):
+        for _, element in ElementTree.iterparse(check_path(str(path))):
             if element.tag == "SENTENCE":
                 where = f"{path}, sentence {len(sentences) + 1}"
                 text, entities = _flatten(element, markers, where)
@@ -161,13 +162,3 @@ def _flatten(sentence: ElementTree.Element, markers: set[str], where: str) -> tu
 
     walk(sentence)
     return "".join(parts), entities
-
-
-def _lines(path: str | Path) -> Iterator[tuple[int, str]]:
-    """Numbered lines of a UTF-8 file; only the newline character ends a line."""
-    try:
-        with Path(path).open(encoding="utf-8-sig", newline="\n") as file:
-            yield from enumerate(file, 1)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise UserError(f"cannot read {path}: {reason}; give an existing UTF-8 file") from error

@@ -4,7 +4,6 @@ Id 0 is "O", then each type has four tags in the order of the label file: S_ (an
 token), M_ (inside) and E_ (its last token). With a CRF the two ids after these are its start and stop states.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +12,10 @@ import numpy as np
 
 from src.errors import UserError
 from src.files import atomic_write
+from src.json_files import parse_json
+from src.text_files import read_text
 
+LARGEST_LABEL_FILE = 1 << 20  # bytes
 LABEL_FILE = "label_file"  # what the generators write beside the records
 OUTSIDE = "O"
 PREFIXES = "SBME"
@@ -98,12 +100,7 @@ class LabelScheme:
         if not str(path):
             raise UserError(f"{option} is not set; give the label file that was written beside the records, one entity "
                             f"type a line")
-        try:
-            text = Path(path).read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-            raise UserError(f"{option}: cannot read the label file {path}: {reason}; expected one entity type a line"
-                            ) from error
+        text = read_text(path, option, "expected one entity type a line", LARGEST_LABEL_FILE)
         if text.lstrip().startswith("{"):
             return cls(_types_of_json(text, path, option), f"label file {path}")
         lines = [line.strip() for line in text.rstrip().splitlines()]
@@ -139,12 +136,11 @@ class LabelScheme:
 
 
 def _types_of_json(text: str, path: str | Path, option: str) -> list[str]:
-    try:
-        ids = json.loads(text)
-        tags = sorted(ids, key=ids.__getitem__)
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{option}: {path} begins like JSON but cannot be understood ({error}); expected one entity "
-                        f"type a line, or an object of tags and ids") from error
+    expected = "one entity type a line, or an object of tags and ids"
+    ids = parse_json(text, f"{option}: {path}", expected)
+    if not all(type(number) is int for number in ids.values()):
+        raise UserError(f"{option}: {path} holds an id that is no whole number; expected {expected}")
+    tags = sorted(ids, key=ids.__getitem__)
     types = [tag[2:] for tag in tags if tag.startswith("S_")]
     ours = {tag: i for i, tag in enumerate(LabelScheme(types, f"label file {path}").tags)} if types else {}
     states = dict(zip(CRF_STATES, range(len(ours), len(ours) + 2), strict=True))

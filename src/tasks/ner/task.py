@@ -18,10 +18,8 @@ from src.onnx_graph import Head
 from src.records.reader import SEQUENCE_COLUMNS, Records, RecordSource
 from src.tasks.base import ExchangeHead
 from src.tasks.finetune_task import Evaluation, FinetuneTask, finetune_tokenizer, token_limits
-from src.tasks.ner.clue import SUBMISSION_NAME, benchmark_scores, write_submission
 from src.tasks.ner.labels import CRF_STATES, LABEL_FILE, OUTSIDE, LabelScheme, Span
 from src.tasks.ner.predictor import NerPredictor
-from src.tasks.ner.scores import entity_counts, entity_lines, entity_results, token_scores
 from src.tasks.ner.text import NerEncoder, SentenceTokenizer
 from src.tasks.ner.windows import SentenceWindows
 from src.tasks.prediction import InferenceModel, Predictor
@@ -60,7 +58,11 @@ class NerTask(FinetuneTask):
     @property
     def predictions_name(self) -> str:
         """The file of the predictions where the user names none."""
-        return SUBMISSION_NAME if self.is_benchmark else super().predictions_name
+        if not self.is_benchmark:
+            return super().predictions_name
+        from src.tasks.ner.clue import SUBMISSION_NAME  # no prediction needs it
+
+        return SUBMISSION_NAME
 
     @property
     def num_class(self) -> int:
@@ -160,6 +162,13 @@ class NerTask(FinetuneTask):
         return self._score_records(batches.records, _of_tokens(gold, ends), _of_tokens(predicted, ends))
 
     def _score_records(self, records: RecordSource, gold: list[np.ndarray], predicted: list[np.ndarray]) -> Evaluation:
+        from src.tasks.ner.scores import (  # no prediction needs it
+            entity_counts,
+            entity_lines,
+            entity_results,
+            token_scores,
+        )
+
         decode = self.labels.decode
         counts = entity_counts(map(decode, gold), map(decode, predicted), self.labels.types)
         tokens = token_scores(np.concatenate(gold), np.concatenate(predicted))
@@ -185,6 +194,9 @@ class NerTask(FinetuneTask):
         return Vocabulary.from_file(self.config.vocab_file_path) if self.config.vocab_file_path else None
 
     def _score_sentences(self, windows: SentenceWindows, predicted: list[np.ndarray]) -> Evaluation:
+        from src.tasks.ner.clue import benchmark_scores, write_submission  # no prediction needs scores
+        from src.tasks.ner.scores import entity_counts, entity_lines, entity_results
+
         texts = [sentence.text for sentence in windows.sentences]
         gold = [sentence.entities for sentence in windows.sentences]
         found = windows.entities(predicted, self.labels)

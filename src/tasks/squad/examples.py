@@ -6,17 +6,17 @@
 SQuAD 1.1: Rajpurkar et al. 2016, https://arxiv.org/abs/1606.05250; 2.0: https://arxiv.org/abs/1806.03822.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from src.errors import UserError
+from src.json_files import ABSENT, check_kind, member, read_json
+from src.text_files import LARGEST_TEXT
 
-_KIND_NAMES = {str: "a text", int: "a whole number", list: "a list", dict: "an object", bool: "true or false"}
+_HINT = 'is this a SQuAD file, such as {"data": […]}?'
 _Kind = TypeVar("_Kind", str, int, list, dict, bool)
-_ABSENT = object()
 
 
 class Answer(NamedTuple):
@@ -62,7 +62,7 @@ def read_squad(path: str | Path, *, option: str, version_2_with_negative: bool =
     if not str(path):
         raise UserError(f"{option} is not set; give a SQuAD file, such as train-v1.1.json")
     path = Path(path)
-    content = _load(path, option)
+    content = read_json(path, "a whole SQuAD file", option, LARGEST_TEXT)
     reader = _Reader(path, version_2_with_negative, answers_required)
     contexts, examples, places = [], [], {}
     for paragraph, at in reader.paragraphs(content):
@@ -78,20 +78,6 @@ def read_squad(path: str | Path, *, option: str, version_2_with_negative: bool =
     return SquadFile(path, contexts, examples)
 
 
-def _load(path: Path, option: str) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"{option}: {path} cannot be read: {error.strerror}; give a SQuAD file") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{option}: {path} is not UTF-8 at byte {error.start}; convert the file") from error
-    except json.JSONDecodeError as error:
-        raise UserError(f"{option}: {path}, line {error.lineno}, column {error.colno}: no JSON ({error.msg}); "
-                        f"is the file complete?") from error
-    except RecursionError as error:
-        raise UserError(f"{option}: {path} is nested too deeply for a SQuAD file; give another file") from error
-
-
 class _Reader:
     """Takes the elements of one file apart; knows what may be missing."""
 
@@ -102,7 +88,7 @@ class _Reader:
 
     def paragraphs(self, content: Any) -> Iterator[tuple[dict, str]]:
         """Each paragraph with its place."""
-        self._check(content, dict, "the file", 'such as {"data": […]}')
+        check_kind(content, dict, f"{self._path}: the file", _HINT)
         for article, at in self._elements(content, "data", ""):
             yield from self._elements(article, "paragraphs", at)
 
@@ -121,24 +107,14 @@ class _Reader:
         for answer, at in self._elements(question, "answers", place, default=[]):
             yield Answer(self.get(answer, "text", str, at), self.get(answer, "answer_start", int, at))
 
-    def _elements(self, parent: dict, key: str, place: str, default: Any = _ABSENT) -> Iterator[tuple[dict, str]]:
+    def _elements(self, parent: dict, key: str, place: str, default: Any = ABSENT) -> Iterator[tuple[dict, str]]:
         path = f"{place}.{key}" if place else key
         for number, element in enumerate(self.get(parent, key, list, place, default)):
             at = f"{path}[{number}]"
-            self._check(element, dict, at)
+            check_kind(element, dict, f"{self._path}: {at}", _HINT)
             yield element, at
 
-    def get(self, parent: dict, key: str, kind: type[_Kind], place: str, default: Any = _ABSENT) -> _Kind:
+    def get(self, parent: dict, key: str, kind: type[_Kind], place: str, default: Any = ABSENT) -> _Kind:
         """The value of a key; a missing one without a default, or one of another kind, is a `UserError`."""
-        value = parent.get(key, default)
-        at = f"{place}.{key}" if place else key
-        if value is _ABSENT:
-            raise UserError(f"{self._path}: {at} is missing, expected {_KIND_NAMES[kind]}; is this a SQuAD file?")
-        self._check(value, kind, at)
-        return value
-
-    def _check(self, value: Any, kind: type, place: str, example: str = "as in SQuAD files") -> None:
-        if type(value) is not kind:  # isinstance would take true for a number
-            shown = json.dumps(value, ensure_ascii=False)
-            shown = shown if len(shown) <= 40 else shown[:40] + "…"
-            raise UserError(f"{self._path}: {place} is {shown}, expected {_KIND_NAMES[kind]} {example}")
+        where = f"{self._path}: {place}." if place else f"{self._path}: "
+        return member(parent, key, kind, where, default, _HINT)

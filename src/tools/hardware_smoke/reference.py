@@ -20,7 +20,8 @@ from src.cpu_kernels.library import plain_operators
 from src.CRF import CRF
 from src.device_forms import Operation
 from src.errors import first_line, run_script
-from src.files import atomic_write, read_json_object
+from src.files import atomic_write
+from src.json_files import read_json_object
 from src.layers import Dense, tensor_type
 from src.lstm import BidirectionalLSTM
 from src.model_utils.config import load_config

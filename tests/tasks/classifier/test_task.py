@@ -95,7 +95,7 @@ def test_labels_file(tmp_path):
     assert read_labels(path, 3) == ["a b", "100", "c"]
     with pytest.raises(UserError, match=r"names 3 classes, but num_class is 2; set num_class to 3"):
         read_labels(path, 2)
-    with pytest.raises(UserError, match=r"cannot read the label file .*absent"):
+    with pytest.raises(UserError, match=r"label file: cannot read .*absent"):
         read_labels(tmp_path / "absent", 2)
 
 

@@ -32,7 +32,7 @@ def test_cluener_lines(file_of):
 
 
 @pytest.mark.parametrize("line, message", [
-    ("{", "line 1: found '{', expected"),
+    ("{", "line 1, column 2: no JSON"),
     ('{"label": {}}', "expected"),
     ('{"text": 3}', "expected"),
     ('{"text": "北京", "label": {"address": ["北京"]}}', "expected"),
@@ -80,7 +80,7 @@ def test_entities_without_a_beginning_are_counted(file_of):
     ("a O\nb\n", "line 2: 'b' has no tag; expected a token and its tag"),
     ("a O\nb PER\n", "line 2: 'PER' is no tag"),
     ("a O\n\u3000\n", "line 2: '\\u3000' has no tag"),
-    ("a O\n".encode("utf-16"), "it is not UTF-8 text"),
+    ("a O\n".encode("utf-16"), "line 1: byte 0xff is not UTF-8"),
 ])
 def test_bad_tagged_lines_are_named(file_of, content, message):
     path = file_of(content)

@@ -84,7 +84,7 @@ def test_label_file_of_cluener(tmp_path, states):
     ("O\nB-PER\nI-PER\n", "lists tags (O, B-PER, I-PER, …)"),
     ("PER x\n", "a name without spaces"),
     ('{"O": 1, "S_LOC": 0}', "are not O = 0 followed by"),
-    ("{broken", "cannot be understood"),
+    ("{broken", "column 2: no JSON"),
 ])
 def test_bad_label_files_are_named(tmp_path, content, message):
     path = tmp_path / "labels"
@@ -97,7 +97,7 @@ def test_bad_label_files_are_named(tmp_path, content, message):
 
 
 def test_missing_label_file(tmp_path):
-    with pytest.raises(UserError, match="label_file_path: cannot read the label file .*nowhere"):
+    with pytest.raises(UserError, match="label_file_path: cannot read .*nowhere"):
         LabelScheme.from_file(tmp_path / "nowhere")
     with pytest.raises(UserError, match="label_file_path is not set"):
         LabelScheme.from_file("")

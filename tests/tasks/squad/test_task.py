@@ -209,7 +209,7 @@ MISTAKES = {
     "a vocabulary that is too large": ({"bert_net_cfg__vocab_size": 9}, "has 25 tokens, but vocab_size is 9"),
     "records of another file": ({"eval_data_file_path": "{}/train.mindrecord"},
                                 r"train.mindrecord has 100 records, but .*dev.json gives \d+ with doc_stride 12"),
-    "no such file": ({"train_data_file_path": "{}/absent.json"}, "train_data_file_path: .*absent.json cannot be read"),
+    "no such file": ({"train_data_file_path": "{}/absent.json"}, "train_data_file_path: cannot read .*absent.json"),
     "a file of 2.0": ({"train_data_file_path": "{}/dev2.json"}, r"has no answer; if this is a file of SQuAD 2.0"),
     "records for another length": ({"train_data_file_path": "{}/train.mindrecord", "bert_net_cfg__seq_length": 32},
                                    "seq_length is 32, but the records of .*train.mindrecord have 40 tokens"),
