@@ -5,6 +5,9 @@ Shapes at line ends: B batch, S sequence, I inputs, H hidden units of a directio
 
 import mindspore as ms
 from mindspore import Tensor, nn, ops
+from mindspore.nn.layer import rnns
+
+from src.device_forms import target
 
 
 class BidirectionalLSTM(nn.LSTM):
@@ -20,6 +23,9 @@ class BidirectionalLSTM(nn.LSTM):
 
     def __init__(self, input_size: int, hidden_size: int):
         super().__init__(input_size, hidden_size, bidirectional=True)
+        if target() != ms.get_context("device_target"):  # by which nn.LSTM has chosen the kernel
+            self.rnn = rnns._DynamicLSTMAscend() if target() == "Ascend" else rnns._DynamicLSTMCPUGPU()
+            self.rnn.is_gpu = target() == "GPU"  # whose kernel takes the biases of input and state apart
 
     def construct(self, x: Tensor, mask: Tensor) -> Tensor:
         """Map x [B,S,I] and mask int32 [B,S] (1 token, then 0 padding) to states [B,S,2H], undefined at padding."""
