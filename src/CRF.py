@@ -149,14 +149,14 @@ class LogOfPathSumInSteps(nn.Cell):
             steps: scores [S,B,K] of the tag of each token.
             moves: scores [K,K] from tag to tag.
             ends: scores [B,K] of ending in a tag.
-            is_token: bool [S,B,1].
+            is_token: 1 for a token, 0 for padding, [S,B,1]; no bool, whose rows Ascend and GPU need not gather.
             begin: the first step to take, int32 []: 1, or S for none where the result is not needed.
         """
         forward, sums, logs = steps[0], steps, self.zeros_like(steps[0, :, :1])
         step = begin
         while step < steps.shape[0]:
             _, _, reached = self.exp_and_log_of_sum(forward.expand_dims(2) + moves, 1)
-            forward = ops.where(is_token[step], reached.squeeze(1) + steps[step], forward)
+            forward = ops.where(is_token[step] > 0, reached.squeeze(1) + steps[step], forward)
             largest = forward.max((1,), keepdims=True)
             forward, logs = forward - largest, logs + largest
             sums = put_row(sums, step, forward)
@@ -183,11 +183,11 @@ class LogOfPathSumInSteps(nn.Cell):
             onward = (steps[step] + after).expand_dims(1) + moves  # [B,K,K]
             parts, part_sums, before = self.exp_and_log_of_sum(onward, 2)
             before = before.squeeze(2)
-            share = self.softmax(sums[step - 1] + before) * weight * is_token[step].astype(ms.float32)  # [B,K]
+            share = self.softmax(sums[step - 1] + before) * weight * is_token[step]  # [B,K]
             pairs = parts * (share.expand_dims(2) / part_sums)  # [B,K,K]
             moves_gradient = moves_gradient + pairs.sum(0)
             gradients = put_row(gradients, step, pairs.sum(1))
-            after = ops.where(is_token[step], before - before.max((1,), keepdims=True), after)
+            after = ops.where(is_token[step] > 0, before - before.max((1,), keepdims=True), after)
             step = step - 1
         gradients = put_row(gradients, self.zeros_like(begin), self.softmax(steps[0] + after) * weight)
         return gradients, moves_gradient, ends_gradient, self.zeros_like(is_token), self.zeros_like(begin)
@@ -256,7 +256,8 @@ class CRF(nn.Cell):
         """
         K = self.num_tags
         T = self.transitions
-        widest = ops.stack([scores.max() - scores.min() for scores in (T[:K, :K], T[:K, self.start], T[self.stop, :K])])
+        moved, first, last = T[:K, :K], T[:K, self.start], T[self.stop, :K]
+        widest = ops.stack((moved.max() - moved.min(), first.max() - first.min(), last.max() - last.min()))
         emitted = ((emissions.max((2,)) - emissions.min((2,))) * mask).max()
         return 2.0 * widest.max() + emitted <= ORDINARY_RANGE
 
@@ -274,7 +275,7 @@ class CRF(nn.Cell):
         steps = ops.concat((steps[:1] + entries, steps[1:]), 0) if steps.shape[0] > 1 else steps + entries
         ends = self.transitions[self.stop, :K] - ended.expand_dims(1)  # [B,K]
         begin = ops.where(ordinary, emissions.shape[1], 1).astype(ms.int32)
-        is_token = mask.transpose(1, 0).expand_dims(2) > 0  # [S,B,1]
+        is_token = mask.transpose(1, 0).expand_dims(2)  # [S,B,1]
         losses, _, _ = self.log_of_sum_in_steps(steps, self.transitions[:K, :K].T, ends, is_token, begin)
         return losses
 
@@ -338,7 +339,7 @@ class CRF(nn.Cell):
         K = self.num_tags
         length = emissions.shape[1]
         steps = emissions[:, :, :K].transpose(1, 0, 2)  # [S,B,K]
-        is_token = mask.transpose(1, 0).expand_dims(2) > 0  # [S,B,1]
+        is_token = mask.transpose(1, 0).expand_dims(2)  # [S,B,1]
         moves = self.transitions[:K, :K]  # [K,K] to, from
         scores = steps[0] + self.transitions[:K, self.start]  # [B,K]
         stay = ops.zeros_like(scores).astype(ms.int32) + ops.arange(K).astype(ms.int32)  # [B,K]
@@ -347,8 +348,9 @@ class CRF(nn.Cell):
         while step < length:
             candidates = scores.expand_dims(1) + moves  # [B,K,K]
             best, before = ops.max(candidates, axis=2)
-            scores = ops.where(is_token[step], best + steps[step], scores)
-            pointers = put_row(pointers, step, ops.where(is_token[step], before.astype(ms.int32), stay))
+            goes_on = is_token[step] > 0  # [B,1]
+            scores = ops.where(goes_on, best + steps[step], scores)
+            pointers = put_row(pointers, step, ops.where(goes_on, before.astype(ms.int32), stay))
             step = step + 1
         tags = (scores + self.transitions[self.stop, :K]).argmax(1).astype(ms.int32)  # [B]
         path = ops.zeros_like(mask).transpose(1, 0)  # [S,B]

@@ -10,6 +10,10 @@ import pytest
 from modes import computing
 from toy_pretraining import toy_batch, write_records
 
+from benchmarks.validated_ir import ONLY_VALIDATED
+
+os.environ |= ONLY_VALIDATED  # before the first graph: tests that read graphs read those of this pass
+
 
 @pytest.fixture(scope="module", autouse=True)
 def no_search_of_what_stays() -> None:

@@ -8,7 +8,7 @@ from paths import REPOSITORY, TESTS
 FILES = [path for path in TESTS.rglob("*.py") if TESTS / "fixtures" not in path.parents]
 TREES = {str(path.relative_to(TESTS)): ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
 # Folders without a namesake in src/: what they test stands elsewhere.
-OF_THEIR_OWN = {"benchmarks", "end_to_end", "faults", "scripts"}
+OF_THEIR_OWN = {"benchmarks", "device_readiness", "end_to_end", "faults", "scripts"}
 
 
 def calls(node: ast.AST) -> Iterator[tuple[str, ast.Call]]:

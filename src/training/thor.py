@@ -222,15 +222,20 @@ class Thor(Optimizer):
         """Return whether the next update wants `refresh` before it, bool []."""
         return self.global_step % self.frequency == 0
 
-    def refresh(self, statistics: tuple[Tensor, ...]) -> None:
-        """Invert the factors of a batch, any multiples of them, unless one is not finite."""
+    def refresh(self, statistics: tuple[Tensor, ...]) -> Tensor:
+        """Invert the factors of a batch, any multiples of them, unless one is not finite; return whether it was done.
+
+        Without a value, MindSpore 2.10 would run Python for the None of either branch, in the midst of the graph.
+        """
         means = self.hyper_map(_mean_eigenvalue, statistics)
-        if ops.isfinite(ops.addn(means)):
+        is_finite = ops.isfinite(ops.addn(means))
+        if is_finite:
             root = ops.sqrt(self.damping(self.global_step))
             damped = self.hyper_map(ops.partial(_damp, root), statistics, means)
             for start, stop, firsts, counts in self.groups:
                 inverses = self.invert(self.concat(damped[start:stop]), root)
                 self.hyper_map(ops.partial(_store, inverses), self.inverses[start:stop], firsts, counts)
+        return is_finite
 
     def construct(self, gradients: tuple[Tensor, ...], factor: Tensor | None = None) -> Tensor:
         """Apply one update; return the number of updates made, int32 []."""
