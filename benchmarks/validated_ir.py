@@ -31,7 +31,7 @@ _OPERATOR = re.compile(r"  %\d+\(\S*\) = (?:PrimFunc_|Primitive::)?(\w+)\(")
 _TYPES = re.compile(r"^      : \((.*)\) -> \((.*)\)$", re.MULTILINE)
 _TENSOR = re.compile(r"Tensor\[(\w+)\]")
 _SCOPE = re.compile(r"# Fullname with scope: \((.*)\)")
-_SOURCE = re.compile(rf"# In file {re.escape(str(ROOT))}/(\S+?):(\d+)")
+_SOURCE = re.compile(rf"# In file {re.escape(str(ROOT))}/(?!\.venv)(\S+?):(\d+)")
 
 
 class Node(NamedTuple):

@@ -111,16 +111,15 @@ SINUSOIDAL = (*NEZHA, "nezha_net_cfg.relative_position_kind=sinusoidal")
 # What most users run; a look at most operators in half a minute.
 MAIN = [
     Graph("Ascend", PRETRAINING),
-    Graph("GPU", PRETRAINING),
     Graph("Ascend", "run_ner", options=(*TAGGER, "optimizer_cfg.optimizer=Momentum")),
     Graph("GPU", "run_classifier", options=("optimizer_cfg.optimizer=AdamWeightDecay", "layerwise_lr_decay=0.9")),
     Graph("Ascend", "run_squad", options=("optimizer_cfg.optimizer=Momentum",)),
     Graph("Ascend", PRETRAINING, "evaluate"),
-    Graph("GPU", "run_ner", "evaluate", options=TAGGER),
     Graph("Ascend", "run_classifier", "export"),
 ]
 
 _TRAINED = [
+    Graph("GPU", PRETRAINING),
     *(Graph("Ascend", PRETRAINING, options=(f"optimizer={name}", "accumulation_steps=2"))
       for name in ("Lamb", "AdamWeightDecay", "Momentum", "Thor")),
     *(Graph("Ascend", PRETRAINING, options=(f"base_net_cfg.hidden_act={name}",))

@@ -117,8 +117,8 @@ def prepared(toy_records: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         caught = SimpleNamespace()
 
         def catch(step_cell: TrainStep, stream: BatchStream, plan: RunPlan, callbacks: list, sink_steps: int,
-                  rank_size: int) -> None:
-            assert rank_size == 1
+                  rank_size: int, report_every: list[int]) -> None:
+            assert rank_size == 1 and report_every == [1]
             vars(caught).update(step=step_cell, stream=stream, plan=plan, callbacks=callbacks, sink_steps=sink_steps)
             for callback in callbacks:
                 callback.close()
@@ -501,7 +501,8 @@ MISTAKES = {
     "an unwritable metrics file": (
         {"metrics_file": "{records}/mindrecord/toy.mindrecord/m.jsonl"}, r"metrics_file: cannot write to"),
     "a metrics file of another kind": (
-        {"metrics_file": "{records}/tfrecord/schema.json"}, r"schema\.json, line 1: found '\{', expected the JSON"),
+        {"metrics_file": "{records}/tfrecord/schema.json"},
+        r"schema\.json, line 1, column 2: no JSON .*expected the JSON of a metrics file"),
     "an unwritable plot": ({"plot_file": "{records}/mindrecord/toy.mindrecord/p.png"}, r"plot_file: cannot write to"),
     "a plot that is a directory": ({"plot_file": "{tmp}"}, r"plot_file: .* is a directory; give the name of a file"),
     "a batch that no machine holds": ({"batch_size": 10**9}, r"batch_size: this training needs at least [\d,]+ GB of"),

@@ -160,6 +160,7 @@ def test_scores_are_those_of_python(name, exported, run, tmp_path, capsys):
     assert predictions == (tmp_path / "python.json").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_model_for_ascend(exported, run, tmp_path):
     """It has the operators of an Ascend, which the CPU has too, and a batch size of those that its file allows."""
     folder, options = exported("classifier")

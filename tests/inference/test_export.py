@@ -165,6 +165,7 @@ def test_graph_of_a_target(target, pretrained, wanted, tmp_path):
         assert about["batch_sizes"] == [1, 4, 16, 32]
 
 
+@pytest.mark.slow
 def test_fixed_batch_for_ascend(pretrained, wanted, tmp_path, capsys):
     """The type of the products is the configured one, though this machine computes in float32; a second export for the
     CPU takes away what was for the Ascend alone."""

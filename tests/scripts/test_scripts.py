@@ -322,6 +322,7 @@ def test_msrun(run, place, tmp_path):
     assert by_option(words[script + 1:])["--device_num"] == "8"
 
 
+@pytest.mark.slow
 def test_two_processes_of_msrun_really_train(place, toy_records):
     command = ["bash", str(SCRIPTS / "run_distributed_pretrain_cpu.sh"), "2", "1", str(toy_records / "mindrecord"),
                "--foreground", *tiny_options(train_steps=2)]

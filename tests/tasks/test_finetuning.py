@@ -106,6 +106,7 @@ def test_the_written_configuration_repeats_the_run(trained, tmp_path):
     assert found["accuracy"] == max(line["accuracy"] for line in scores(output))
 
 
+@pytest.mark.slow
 def test_resume_after_a_kill_gives_the_same_digits(trained, toy_task, tmp_path):
     whole, _ = trained
     options = tiny_options(toy_task, tmp_path / "killed", epoch_num=EPOCHS, save_checkpoint_steps=2, resume="true")

@@ -297,6 +297,7 @@ def test_fine_tuning_refuses_thor_in_one_line():
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_stopped_between_refreshes_it_goes_on_with_the_same_digits(toy_records: Path, tmp_path: Path) -> None:
     options = {"optimizer": "Thor", "Thor__frequency": 5, "Thor__learning_rate": 0.01, "Thor__warmup_steps": 4,
                "train_steps": 18, "accumulation_steps": 2, "scale_window": 3, "save_checkpoint_steps": 1,
