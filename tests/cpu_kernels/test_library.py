@@ -104,6 +104,7 @@ def test_number_of_threads(library, asked_for, threads):
     assert done.stdout == f"{threads}\n"
 
 
+@pytest.mark.slow
 def test_operators_on_five_threads(library):
     """The comparison with NumPy holds for more threads than there are cores, too; the suite runs on one thread."""
     done = subprocess.run([sys.executable, "-m", "pytest", "-q", "tests/cpu_kernels/test_operators.py", "-k",

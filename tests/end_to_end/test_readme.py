@@ -138,8 +138,13 @@ def needed_by(section: Section) -> list[Section]:
     return [earlier for earlier in SECTIONS if earlier in needed]
 
 
-@pytest.mark.parametrize("section", [pytest.param(section, id=re.sub(r"[^\w+]+", "_", section.heading))
-                                     for section in SECTIONS])
+# Half a minute each, and tests/scripts and tests/inference run the same launchers and the same program.
+SLOW = {"Distributed training", "C++"}
+
+
+@pytest.mark.parametrize("section", [
+    pytest.param(section, id=re.sub(r"[^\w+]+", "_", section.heading),
+                 marks=[pytest.mark.slow] if section.heading in SLOW else []) for section in SECTIONS])
 def test_commands_of_a_section_run_as_written(clone: Clone, section: Section) -> None:
     """The sections that it needs have run before; when it is chosen alone, they run now."""
     if not COMPILER and any("_cpp.sh" in command for command in section.commands):

@@ -306,6 +306,7 @@ def last_step(output_dir: Path) -> int:
     return max((step["step"] for step in steps_of(output_dir)), default=0)
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_the_same_command_goes_on_with_the_same_digits(
         toy_records: Path, uninterrupted: Path, tmp_path: Path) -> None:
     argv = tiny_options(data_dir=toy_records / "mindrecord", save_checkpoint_path=tmp_path, resume="true", **EXACT)

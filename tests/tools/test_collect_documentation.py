@@ -61,6 +61,7 @@ def test_documents_are_lists_of_sentences_and_repeat_no_paragraph(
     assert second == ["This paragraph is in file two alone, as can be seen.", "It has a second sentence."]
 
 
+@pytest.mark.slow
 def test_standard_library_alone_has_a_megabyte_of_english(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     monkeypatch.setattr(collect_documentation, "PACKAGES", ())

@@ -331,6 +331,7 @@ def rank_pid(launcher: subprocess.Popen, rank: int) -> int:
                 if place <= set(Path(f"/proc/{pid}/environ").read_text(errors="replace").split("\0")))
 
 
+@pytest.mark.slow
 def test_a_killed_rank_stops_the_others(long_run: subprocess.Popen) -> None:
     first = rank_pid(long_run, 0)
     os.kill(rank_pid(long_run, 1), signal.SIGKILL)

@@ -61,6 +61,7 @@ class Witness(MindSporeCallback):
             run_context.request_stop()
 
 
+@pytest.mark.slow
 def test_callbacks_of_mindspore_watch_a_pretraining(toy_records, tmp_path, capsys):
     job = pretraining(toy_records / "mindrecord", tmp_path / "out", train_steps=4)
     witness = Witness()
@@ -220,6 +221,7 @@ def test_a_run_killed_around_an_evaluation_leaves_what_a_whole_run_leaves(kind, 
 
 # ---------------------------------------------------------------- options of old files
 
+@pytest.mark.slow
 def test_a_profile_lies_beside_the_checkpoints(toy_records, tmp_path):
     run_pretrain.main(toy_pretraining.tiny_options(data_dir=toy_records / "mindrecord", train_steps=4,
                                                    save_checkpoint_path=tmp_path / "out", enable_profiling="true"))
