@@ -144,7 +144,7 @@ class Chain:
 
 
 class Run:
-    """A process, or a launcher with its ranks, in a session of its own."""
+    """A process, or a launcher with its ranks."""
 
     def __init__(self, kind: Kind, data: Path, output: Path, ranks: int, work: Path) -> None:
         command = [str(ROOT / kind.script), *kind.options(data, output)]
@@ -154,7 +154,7 @@ class Run:
         self.ranks = ranks
         self.log = (work / "printed.txt").open("w", encoding="utf-8")
         self.process = subprocess.Popen([sys.executable, *command], cwd=work, stdout=self.log,
-                                        stderr=subprocess.STDOUT, start_new_session=True)
+                                        stderr=subprocess.STDOUT)
 
     def wait_for(self, moment: Callable[[], bool]) -> bool:
         """Whether the moment came before the end of the run."""
@@ -171,11 +171,12 @@ class Run:
     def kill(self) -> float:
         """Kill the process, or one of its ranks; return the seconds until nothing of it runs any more."""
         begin = time.monotonic()
-        victims = [number for number in members(self.process.pid) if is_rank(number)] if self.ranks > 1 else []
+        started = family(self.process.pid)
+        ranks = [number for number in started if is_rank(number)]
         with suppress(ProcessLookupError):
-            os.kill(random.choice(victims) if victims else self.process.pid, signal.SIGKILL)
+            os.kill(random.choice(ranks) if self.ranks > 1 and ranks else self.process.pid, signal.SIGKILL)
         self.end()
-        while members(self.process.pid):
+        while any(map(is_running, started)):
             time.sleep(0.01)
         return time.monotonic() - begin
 
@@ -186,18 +187,24 @@ class Run:
         return status
 
 
-def members(session: int) -> list[int]:
-    """Processes of a session that are no zombies."""
-    found = []
+def family(process: int) -> list[int]:
+    """A process and all that it started, directly or not."""
+    parents = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            name, _, rest = stat.read_text(encoding="utf-8", errors="replace").rpartition(")")
-        except OSError:
-            continue  # it is gone
-        state, _, _, its_session = rest.split()[:4]
-        if int(its_session) == session and state != "Z":
-            found.append(int(name.split()[0]))
+        with suppress(OSError):  # it is gone
+            parents[int(stat.parent.name)] = int(stat.read_text(errors="replace").rpartition(")")[2].split()[1])
+    found = [process]
+    for member in found:
+        found += [number for number, parent in parents.items() if parent == member]
     return found
+
+
+def is_running(process: int) -> bool:
+    """Whether a process is there, and no zombie."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text(errors="replace").rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def is_rank(number: int) -> bool:
