@@ -97,14 +97,17 @@ def _train_part(step_cell: nn.Cell, part: BatchStream, callbacks: Sequence[MindS
     try:
         with user_errors_of(part):
             Model(step_cell).train(len(part) // sink_size, create_dataset(part, to_device_queue=True),
-                                   [*callbacks, queue], dataset_sink_mode=True, sink_size=sink_size)
+                                   [queue, *callbacks], dataset_sink_mode=True, sink_size=sink_size)
     except BaseException:
         queue.release()
         raise
 
 
 class _Queue(MindSporeCallback):
-    """Knows the device's queue, to release it when an error ends the training, as MindSpore does at a good end only."""
+    """Knows the device's queue, to release it when an error ends the training, as MindSpore does at a good end only.
+
+    It is told first, so that it knows the queue before any other callback can fail.
+    """
 
     def __init__(self) -> None:
         super().__init__()

@@ -164,6 +164,17 @@ def test_an_error_in_a_callback_releases_the_queue(records_dir: Path, queue: Que
     assert queue.events == ["stop", "release"]
 
 
+def test_an_error_before_the_first_step_releases_the_queue(records_dir: Path, queue: Queue) -> None:
+    class Refuse(MindSporeCallback):
+        def on_train_step_begin(self, run_context: RunContext) -> None:
+            raise UserError("no")
+
+    stream, plan = stream_and_plan(records_dir)
+    with pytest.raises(UserError, match="^no$"):
+        train(Step(), stream, plan, [Refuse()], sink_steps=2)
+    assert queue.events == ["stop", "release"]
+
+
 def test_a_run_that_ends_early_leaves_out_what_does_not_fill_a_sink(records_dir: Path, queue: Queue) -> None:
     stream, plan = stream_and_plan(records_dir)
     witness = Witness()
