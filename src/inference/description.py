@@ -6,6 +6,7 @@ from typing import Any
 
 from src.errors import UserError
 from src.json_files import check_kind, member, parse_json, read_json_object
+from src.text_files import check_path
 
 _HINT = "export the model anew"
 
@@ -49,6 +50,13 @@ def check_description(about: dict[str, Any], source: str) -> dict[str, Any]:
     for key in ("num_class", "vocab_size", "max_length"):
         if about.get(key) is not None:
             member(about, key, int, where, hint=_HINT)
+    if "batch_sizes" in about:
+        sizes = member(about, "batch_sizes", list, where, hint=_HINT)
+        _check_items(sizes, int, f"{where}batch_sizes")
+        if not sizes or min(sizes) < 1:
+            raise UserError(f"{where}batch_sizes is {sizes}, expected sizes such as 1, 4 and 16; {_HINT}")
+    for name, checksum in member(about, "further_files", dict, where, {}, _HINT).items():
+        check_kind(checksum, str, f"{where}further_files.{check_path(name, source)}", _HINT)
     return {"num_class": None, "labels": None, "vocab_size": None, "max_length": None} | about
 
 

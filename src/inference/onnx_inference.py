@@ -7,9 +7,8 @@ from mindspore import Tensor
 
 from src.checkpoint_files import TornCheckpointError, verify_file
 from src.errors import UserError
-from src.inference.description import check_task, parse_description
+from src.inference.description import check_task, parse_description, read_description
 from src.inference.onnx_export import METADATA
-from src.json_files import read_json_object
 from src.onnx_graph import onnx_package
 
 
@@ -64,7 +63,7 @@ class OnnxNetwork:
 def _description_beside(path: Path) -> Mapping:
     """What export.py wrote beside an ONNX model; it is not needed, since the model knows all but its own checksum."""
     try:
-        return read_json_object(path.with_name(f"{path.name}.json"), "what export.py writes")
+        return read_description(path.with_name(f"{path.name}.json"), "what export.py writes")
     except UserError:
         return {}
 

@@ -90,7 +90,7 @@ def resolve_compute_type(target: str, requested: str, asked_for: bool) -> str:
 def _require_bfloat16(target: str) -> None:
     device = ms.hal.get_device_name(ms.get_context("device_id"), target) if target == "Ascend" else target
     if target == "GPU" or _WITHOUT_BFLOAT16.fullmatch(device):
-        raise UserError(f"compute_type: bfloat16 needs an Ascend 910B or later, or a CPU that has it, and this is "
+        raise UserError(f"compute_type: bfloat16 needs an Ascend 910B1 or later, or a CPU that has it, and this is "
                         f"{device}; use float16")
 
 

@@ -247,7 +247,7 @@ def _check_resources(job: Job, device: DeviceInfo, records: RecordSource, output
     name, _ = job.optimizer_options()
     _, predictions = records.columns.get("masked_lm_positions", ("", 0))
     run = Workload(job.bert_config, job.batch_size, records.seq_length or job.bert_config.seq_length,
-               optimizer=name if name in MOMENTS else "Momentum", predictions=predictions)
+                   optimizer=name if name in MOMENTS else "Momentum", predictions=predictions)
     if device.target == "CPU":
         compute_bytes = 4 if job.bert_config.compute_type == float32 else 2
         check_memory(run, compute_bytes, _has_one_length(job), machine_memory())

@@ -209,6 +209,11 @@ BAD = {
             ("num_class", 2, "num_class|classes|cannot read"),
             ("labels", [1, 2, 3], r"labels\[0\]"),
             ("labels", "abc", "labels"),
+            ("further_files", 3, "further_files is 3"),
+            ("further_files", {"a": 1}, r"further_files\.a is 1"),
+            ("further_files", {"a\0": "1"}, "control character"),
+            ("batch_sizes", "1,4", "batch_sizes"),
+            ("batch_sizes", [], r"batch_sizes is \[\]"),
         )],
     "config": [
         (what, (what, change), named) for what, change, named in (
