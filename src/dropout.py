@@ -52,11 +52,9 @@ class Dropout(nn.Cell):
         """Return x with elements dropped, of the same shape; `number` is that of the layer, int32 [1,1]."""
         if not self.training or self.p == 0.0:
             return x
+        self.require_masks()
         if self.uses_kernel:
-            key, _ = self.key_and_rate(number)
-            return self.drop(x, key)
-        if not self.connected:
-            raise RuntimeError("Dropout has no masks: train through TrainStep, or make DropoutMasks(network, seed)")
+            return self.drop(x, self.drawn_key(number))
         # Differentiating the choice of the mask as well would add 3 s to the 17 s that BERT-base took to compile.
         return x * ops.stop_gradient(self.mask(x.shape, x.dtype, number))
 
@@ -67,7 +65,7 @@ class Dropout(nn.Cell):
             size *= length
         count = -(-size // PIECE_LENGTH)
         rounds = -(-count // PIECES)
-        twist = self.twist if number is None else self.twist + 2 * LAYER_TWIST * number
+        twist = self.twist_of(number)
         start, stride, jump = self.key(0) + twist, self.key(1) + twist, self.key(2) + twist  # [1,1]
         order = start + stride * self.part(self.walk, min(count, PIECES))  # [1,count]
         if rounds > 1:  # the walk has come round: go on at another piece
@@ -88,10 +86,21 @@ class Dropout(nn.Cell):
         """
         if not self.training or self.p == 0.0:
             return self.no_key, self.no_rate
+        self.require_masks()
+        return self.drawn_key(number), self.rate
+
+    def drawn_key(self, number: Tensor | None = None) -> Tensor:
+        """Return what a mask may be drawn from, int32 [1,3]: another key in each call, cell and layer."""
+        return self.slice(self.keys, (self.row, 0), (self.row + 1, 3), (1, 1)) + self.twist_of(number)
+
+    def twist_of(self, number: Tensor | None) -> int | Tensor:
+        """Return what keeps the keys of ranks and layers apart, an even number."""
+        return self.twist if number is None else self.twist + 2 * LAYER_TWIST * number
+
+    def require_masks(self) -> None:
+        """Raise an error unless `connect` was called."""
         if not self.connected:
             raise RuntimeError("Dropout has no masks: train through TrainStep, or make DropoutMasks(network, seed)")
-        twist = self.twist if number is None else self.twist + 2 * LAYER_TWIST * number
-        return self.slice(self.keys, (self.row, 0), (self.row + 1, 3), (1, 1)) + twist, self.rate
 
     def key(self, column: int) -> Tensor:
         """Return one of this cell's keys, int32 [1,1]."""
