@@ -5,7 +5,9 @@
 """
 
 from src.errors import run_script
+from src.exchange.folders import open_model
 from src.inference.export import export_model
+from src.model_utils.config import WeightsOption
 from src.model_utils.device_adapter import set_up_device
 from src.model_utils.moxing_adapter import cloud_storage
 from src.tasks.registry import load_task_config
@@ -13,7 +15,8 @@ from src.tasks.registry import load_task_config
 
 def main(argv: list[str] | None = None) -> None:
     """Export the checkpoint and say where the model is."""
-    with cloud_storage(load_task_config("Export a fine-tuned or pre-trained network.", argv)) as config:
+    weights = WeightsOption(lambda _: "export_ckpt_file", open_model)
+    with cloud_storage(load_task_config("Export a fine-tuned or pre-trained network.", argv, weights)) as config:
         device = set_up_device(config)
         path = export_model(config, device.target)
         print(f"exported {config.export_ckpt_file} as {path}", flush=True)

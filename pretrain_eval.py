@@ -4,8 +4,9 @@
 """
 
 from src.errors import UserError, run_script
+from src.exchange.folders import open_model
 from src.initialization import undrawn_weights
-from src.model_utils.config import Config, load_config
+from src.model_utils.config import Config, WeightsOption, load_config
 from src.model_utils.device_adapter import set_up_device
 from src.model_utils.moxing_adapter import cloud_storage
 from src.tasks.pretraining.task import PretrainTask, evaluate
@@ -13,7 +14,9 @@ from src.tasks.pretraining.task import PretrainTask, evaluate
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
     """Read the configuration and evaluate; return the scores."""
-    with cloud_storage(load_config("Evaluate a pre-trained BERT or NEZHA.", PretrainTask.config_file, argv)) as config:
+    weights = WeightsOption(lambda _: "eval_ckpt", open_model)
+    with cloud_storage(load_config("Evaluate a pre-trained BERT or NEZHA.", PretrainTask.config_file, argv, weights)
+                       ) as config:
         return evaluate_checkpoint(config)
 
 

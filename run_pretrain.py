@@ -6,17 +6,19 @@ Options, their meaning and their defaults: `python run_pretrain.py --help` and p
 """
 
 from src.errors import run_script
-from src.model_utils.config import load_config
+from src.exchange.folders import open_model
+from src.model_utils.config import WeightsOption, load_config
 from src.model_utils.device_adapter import set_up_device
 from src.model_utils.moxing_adapter import cloud_storage
 from src.tasks.pretraining.task import PretrainTask
-from src.tasks.pretraining.training import Pretraining
+from src.tasks.pretraining.training import Pretraining, weights_in_use
 from src.training.run import run_training
 
 
 def main(argv: list[str] | None = None) -> None:
     """Read the configuration and train."""
-    with cloud_storage(load_config("Pre-train BERT or BERT-NEZHA.", PretrainTask.config_file, argv)) as config:
+    weights = WeightsOption(weights_in_use, open_model)
+    with cloud_storage(load_config("Pre-train BERT or BERT-NEZHA.", PretrainTask.config_file, argv, weights)) as config:
         device = set_up_device(config)
         run_training(Pretraining(config, device), device)
 

@@ -15,6 +15,7 @@ from mindspore import nn
 from src.checkpoint_files import ABOUT, CKPT, PREFIX, crc32, newest_in, read_about, verify_weights
 from src.errors import UserError
 from src.files import atomic_write, flush, open_to_others
+from src.model_folder import ModelFolder
 
 # What other trainings leave in a .ckpt beside the weights.
 _OPTIMIZER_NAMES = {"learning_rate", "global_step", "beta1_power", "beta2_power", "epoch_num", "step_num", "loss_scale",
@@ -185,14 +186,20 @@ def load_weights(network: nn.Cell, path: str | Path, prefix: str = PREFIX) -> Lo
 def find_weights(path: str | Path, prefix: str = PREFIX) -> Path:
     """The file of weights that a path means: of a directory its best checkpoint, or else the newest complete one.
 
+    Args:
+        path: a file or a directory.
+        prefix: what the names of checkpoints begin with, where no model folder says so.
+
     Raises:
         UserError: there is none in the directory.
     """
     path = Path(path)
     if not path.is_dir():
         return path
-    best = path / f"{prefix}_best{CKPT}"
-    return best if best.is_file() else newest_in(path, prefix).path
+    folder = ModelFolder.find(path)
+    prefix = folder.prefix if folder else prefix
+    alone = [path / name for name in (f"{prefix}_best{CKPT}", f"{prefix}{CKPT}", f"{prefix}.safetensors")]
+    return next((file for file in alone if file.is_file()), None) or newest_in(path, prefix).path
 
 
 def _find_renaming(given: Mapping[str, np.ndarray],

@@ -1,6 +1,5 @@
 """Checkpoints of this repository: `.ckpt` or `.safetensors` with the YAML file of their sizes."""
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,11 @@ from src.exchange.names import (
     tasks_with_head_in,
 )
 from src.files import atomic_write
-from src.model_utils.config import Config, load_config
+from src.model_folder import LABELS, VOCABULARY, ModelFolder
+from src.model_utils.config import Config, WeightsOption, load_config, sizes_group
 from src.tasks.base import Task
 from src.tasks.finetune_task import FinetuneTask
+from src.tasks.model_card import Training, write_card
 from src.tasks.registry import PRETRAINING, all_tasks, load_task_config, task_type
 from src.weights import find_weights, is_optimizer_name, read_weights, write_weights
 
@@ -41,13 +42,14 @@ def read(path: Path, task: str | None, options: Sequence[str], report: Report) -
     Raises:
         UserError: the file or the configuration cannot be read, or they do not belong together.
     """
-    path = _weights_file(path, task)
+    folder = ModelFolder.find(path)
+    path = _weights_file(path, task, folder)
     values = _full_names(read_weights(path), path)
     optimizer = [name for name in values if is_optimizer_name(name)]
     if optimizer:
         report.note(f"optimizer state is left out: {len(optimizer)} entries")
     values = {name: value for name, value in values.items() if name not in set(optimizer)}
-    task, config = _task_and_config(values, task, options)
+    task, config = _task_and_config(values, task, options, folder)
     sizes = _sizes(task, config)
     model = Model(task, sizes, {}, num_classes_in(values, "ours"))
     _read_words(model, config, path, report)
@@ -68,10 +70,10 @@ def read(path: Path, task: str | None, options: Sequence[str], report: Report) -
     return model
 
 
-def _weights_file(path: Path, task: str | None) -> Path:
+def _weights_file(path: Path, task: str | None, folder: ModelFolder | None) -> Path:
     """The file that a directory of checkpoints stands for."""
-    if not path.is_dir():
-        return path
+    if folder or not path.is_dir():
+        return find_weights(path)
     prefixes = [_task_of(task).checkpoint_prefix()] if task else [known.checkpoint_prefix() for known in all_tasks()]
     found = [prefix for prefix in prefixes if next(path.glob(f"{prefix}[-_]*.ckpt"), None)]
     if len(found) != 1:
@@ -91,10 +93,17 @@ def _full_names(values: dict[str, np.ndarray], path: Path) -> dict[str, np.ndarr
                     f"checkpoint of this repository")
 
 
-def _task_and_config(values: dict[str, np.ndarray], task: str | None, options: Sequence[str]) -> tuple[str, Config]:
+def _task_and_config(values: dict[str, np.ndarray], task: str | None, options: Sequence[str],
+                     folder: ModelFolder | None) -> tuple[str, Config]:
     """The name of the task, and the configuration; of tasks with the same head the one that the options are of."""
     what = "Convert a checkpoint."
     candidates = [] if task else tasks_with_head_in(values, "ours")
+    if folder and not task:
+        of_folder = task_type(folder.task)
+        option = of_folder.weights_option
+        weights = WeightsOption(lambda _: option, lambda _: folder)
+        config = load_config(what, of_folder.config_file, [*options, f"--{option}", str(folder.weights)], weights)
+        return (of_folder.name if candidates else ENCODER), config
     if len(candidates) > 1:
         config = load_task_config(what, options)
         return task_type(config.description).name, config
@@ -110,7 +119,7 @@ def _task_of(name: str) -> type[Task]:
 
 
 def _sizes(task: str, config: Config) -> dict[str, Any]:
-    group = config[_task_of(task).sizes_group(config)].to_dict()
+    group = config[sizes_group(config)].to_dict()
     return {key: group[key] for key in (*SIZES, "hidden_act", "use_relative_positions", "relative_position_kind")}
 
 
@@ -135,48 +144,49 @@ def _read_words(model: Model, config: Config, path: Path, report: Report) -> Non
 # ---------------------------------------------------------------- writing
 
 def write(model: Model, directory: Path, home: Path, file_format: str, seq_length: int | None, report: Report) -> int:
-    """Write a checkpoint and the YAML files that the scripts here take as `--config_path`; return the parameter count.
+    """Write a model folder, with YAML files that the scripts here take as `--config_path`; return the parameter count.
 
     Args:
         model: what to write.
         directory: where to write it.
-        home: where it will lie, for the paths in the YAML files.
+        home: where it will lie, for its card.
         file_format: "ckpt" or "safetensors".
         seq_length: tokens of a sequence, which belongs to the data; None for what is usual.
         report: receives what was left out.
     """
-    task = _task_of(model.task)
-    weights = f"{task.checkpoint_prefix()}.{file_format}"
-    write_weights(model.weights, directory / weights)
-    usual = load_config("", task.config_file, [])
-    seq_length = seq_length or min(usual[task.sizes_group(usual)].seq_length, model.sizes["max_position_embeddings"])
+    task_class = _task_of(model.task)
+    weights = f"{task_class.checkpoint_prefix()}.{file_format}"
+    write_weights(model.weights, directory / weights, {})
+    usual = load_config("", task_class.config_file, [])
+    seq_length = seq_length or min(usual[sizes_group(usual)].seq_length, model.sizes["max_position_embeddings"])
     sizes = {"seq_length": seq_length, **model.sizes}
     BertConfig(**sizes)  # refuses a seq_length that does not fit
-    words = {}
-    if model.vocab_file:
-        shutil.copyfile(model.vocab_file, directory / "vocab.txt")
-        words["vocab_file_path"] = str(home / "vocab.txt")
-        if model.do_lower_case is not None:
-            words["do_lower_case"] = str(model.do_lower_case).lower()
-    if _write_labels(model, directory / "labels.txt", report):
-        words["label_file_path"] = str(home / "labels.txt")
-    for name, values in task.converted_configs(str(home / weights), model.num_labels, words, sizes).items():
+    options = {"num_class": model.num_labels, "do_lower_case": model.do_lower_case}
+    options = {key: value for key, value in options.items() if key in task_class.model_options and value is not None}
+    folder = ModelFolder(directory, task_class.description, task_class.checkpoint_prefix(), sizes, options,
+                         weights=directory).write(_files(model, report))
+    words = dict(folder.files)
+    if "do_lower_case" in options:
+        words["do_lower_case"] = str(model.do_lower_case).lower()
+    for name, values in task_class.converted_configs(weights, model.num_labels, words, sizes).items():
         _write_yaml(directory / name, values)
+    option = task_class.weights_option
+    config = load_config("", task_class.config_file, [f"--{option}", str(directory)], WeightsOption(lambda _: option))
+    write_card(task_class.from_config(config), folder, Training({"converted": "from another framework"}), home)
     return len(model.weights)
 
 
-def _write_labels(model: Model, path: Path, report: Report) -> bool:
-    """Write the label file of the task, if the classes have names that it can hold."""
-    if model.labels is None:
-        return False
-    try:
-        lines = _task_of(model.task).label_lines(model.labels)
-    except UserError as error:
-        report.note(str(error))
-        return False
-    with atomic_write(path) as temporary:
-        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    return True
+def _files(model: Model, report: Report) -> dict[str, Path | Sequence[str]]:
+    """Vocabulary and label file, as far as they are known; the classes may have names that no label file can hold."""
+    files: dict[str, Path | Sequence[str]] = {}
+    if model.vocab_file:
+        files[VOCABULARY] = model.vocab_file
+    if model.labels is not None:
+        try:
+            files[LABELS] = _task_of(model.task).label_lines(model.labels)
+        except UserError as error:
+            report.note(str(error))
+    return files
 
 
 def _write_yaml(path: Path, values: dict) -> None:

@@ -1,4 +1,5 @@
-"""Configuration: a YAML file, then an ini file, then the command line, each overruling the one before.
+"""Configuration: the script's YAML file, what a model folder says of itself, the user's YAML file, an ini file, then
+the command line, each overruling the one before.
 
 A YAML file holds up to three documents: the values, a help text per key, and the allowed values per key (a list of
 choices, or bounds such as ">= 0, < 1"). The second and third may name a key by its full name
@@ -17,11 +18,12 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from src.errors import UserError, quoted, shown
+from src.model_folder import DESCRIPTION, ModelFolder
 from src.model_utils.old_keys import HINTS, our_value, translate_file
 from src.model_utils.yaml_files import read_yaml
 from src.text_files import check_path, read_text
@@ -29,6 +31,7 @@ from src.text_files import check_path, read_text
 LARGEST_INI = 1 << 20  # bytes
 REPOSITORY = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
+ENCODER_OPTION = "load_pretrain_checkpoint_path"  # of a model that it names only the encoder is taken
 
 _OPTIONS_OF_THE_LOADER = {
     "config_path": "YAML file whose values replace those of the default file",
@@ -56,10 +59,12 @@ class MissingKeyError(UserError, AttributeError):
 class Config(Mapping):
     """Read-only values by attribute (`config.Lamb.learning_rate`) or by key; groups are `Config` objects too."""
 
-    def __init__(self, values: Mapping[str, Any], given: frozenset[str] = frozenset()) -> None:
+    def __init__(self, values: Mapping[str, Any], given: frozenset[str] = frozenset(),
+                 explicit: frozenset[str] | None = None) -> None:
         fields = {key: Config(value) if isinstance(value, Mapping) else value for key, value in values.items()}
         object.__setattr__(self, "_fields", fields)
         object.__setattr__(self, "_given", given)
+        object.__setattr__(self, "_explicit", given if explicit is None else explicit)
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401
         """Return the value or group called `name`."""
@@ -98,23 +103,42 @@ class Config(Mapping):
 
     def replaced(self, values: Mapping[str, Any]) -> "Config":
         """Return a configuration with other values for some keys."""
-        return Config(self._fields | values, self._given)
+        return Config(self._fields | values, self._given, self._explicit)
 
     def was_given(self, key: str) -> bool:
         """Tell whether `key` (dotted when it is in a group) was given on the command line or in the ini file."""
         return key in self._given
 
+    def is_explicit(self, key: str) -> bool:
+        """Tell whether the user said what `key` is: as `was_given`, or in the file of `--config_path`."""
+        return key in self._explicit
 
-def load_config(description: str, default_yaml: str | Path, argv: Sequence[str] | None = None) -> Config:
+
+class WeightsOption(NamedTuple):
+    """How a script finds the model folder that its configuration is about.
+
+    Attributes:
+        choose: the option that names the weights which the script is going to use, given the rest of the configuration.
+        open_model: the model folder that a path stands for, None where there is none.
+    """
+
+    choose: Callable[[Config], str]
+    open_model: Callable[[str], ModelFolder | None] = ModelFolder.find
+
+
+def load_config(description: str, default_yaml: str | Path, argv: Sequence[str] | None = None,
+                weights: WeightsOption | None = None) -> Config:
     """Read a script's configuration.
 
     Args:
         description: what the script does, shown by `--help`.
         default_yaml: the script's YAML file, relative to the repository's root.
         argv: the command line without the program's name; None means that of the process.
+        weights: which model folder counts; None for none.
 
     Raises:
-        UserError: a file is missing or malformed, a key is unknown, a value has the wrong type or is not allowed.
+        UserError: a file is missing or malformed, a key is unknown, a value has the wrong type or is not allowed, or
+            the user says of a network what its weights contradict.
         SystemExit: after `--help`.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
@@ -122,19 +146,53 @@ def load_config(description: str, default_yaml: str | Path, argv: Sequence[str] 
     if asks_for_help(argv):
         print(schema.help_text(description))
         raise SystemExit(0)
-    options = _split_command_line(argv)
-    values = dict(schema.defaults)
-    given = {}
+    options = split_command_line(argv)
+    in_file, given = {}, {}
     config_path, ini_path = options.pop("config_path", None), options.pop("ini_path", None)
+    path = ini = None
     if config_path is not None:
         path = _find_file("--config_path", config_path)
         flat = translate_file(_flatten(_read_yaml(path)[0], str(path)), schema.defaults, str(path))
-        values |= {key: schema.convert(key, value, str(path)) for key, value in flat.items()}
+        in_file = {key: schema.convert(key, value, str(path)) for key, value in _in_folder(flat, path).items()}
     if ini_path is not None:
-        path = _find_file("--ini_path", ini_path)
-        given |= {key: schema.convert(key, value, str(path)) for key, value in _read_ini(path).items()}
+        ini = _find_file("--ini_path", ini_path)
+        given |= {key: schema.convert(key, value, str(ini)) for key, value in _read_ini(ini).items()}
     given |= {key: schema.convert(key, value, "the command line") for key, value in options.items()}
-    return Config(_unflatten(values | given), frozenset(given))
+    explicit = in_file | given
+    config = Config(_unflatten(schema.defaults | explicit), frozenset(given), frozenset(explicit))
+    option = weights.choose(config) if weights else ""
+    model = weights.open_model(config[option]) if weights and option and config[option] else None
+    if model is None:
+        return config
+
+    def place(key: str) -> str:
+        return "the command line" if key in options else str(ini if key in given else path)
+
+    group = sizes_group(config)
+    model.check_agreement(explicit, group, place)
+    task = "" if option == ENCODER_OPTION else config.description
+    of_model = model.values(task, group, schema.defaults)
+    of_model = {key: schema.convert(key, value, str(model.source)) for key, value in of_model.items()}
+    values = schema.defaults | of_model | explicit | {option: str(model.weights)}
+    return Config(_unflatten(values), frozenset(given), frozenset(explicit))
+
+
+def sizes_group(config: Mapping[str, Any]) -> str:
+    """The group that holds the sizes of the network: one where there is one network, or that of `bert_network`."""
+    return f"{config['bert_network']}_net_cfg" if "bert_network" in config else "bert_net_cfg"
+
+
+def _in_folder(flat: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The values of a YAML file, in which a mere name can mean a file beside it: a model folder may be moved."""
+    if not (path.parent / DESCRIPTION).is_file():
+        return dict(flat)
+    return {key: str(path.parent / value) if _is_name_of_file(key, value, path.parent) else value
+            for key, value in flat.items()}
+
+
+def _is_name_of_file(key: str, value: object, folder: Path) -> bool:
+    is_name = key.endswith(("_path", "_file", "eval_ckpt")) and isinstance(value, str) and Path(value).name == value
+    return is_name and value != "" and (folder / value).is_file()
 
 
 def asks_for_help(argv: Sequence[str]) -> bool:
@@ -152,7 +210,7 @@ def describe_command_line(argv: Sequence[str]) -> tuple[object, str]:
     Raises:
         UserError: the command line or the file cannot be read.
     """
-    options = _split_command_line(argv)
+    options = split_command_line(argv)
     if "description" in options or "config_path" not in options:
         return options.get("description"), ""
     path = _find_file("--config_path", options["config_path"])
@@ -287,7 +345,7 @@ def _find_file(option: str, given: str) -> Path:
     raise UserError(f"{option} {given}: no such file, neither from {Path.cwd()} nor from {HERE}")
 
 
-def _split_command_line(argv: Sequence[str]) -> dict[str, str]:
+def split_command_line(argv: Sequence[str]) -> dict[str, str]:
     """Read `--key value` and `--key=value`; the last of a repeated key wins."""
     options = {}
     remaining = iter(argv)

@@ -6,12 +6,14 @@ task and never its name. `src/tasks/registry.py` lists the tasks.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from mindspore import nn
 
 from src.bert_model import BertConfig
-from src.model_utils.config import Config
+from src.model_folder import LABELS, VOCABULARY, ModelFolder
+from src.model_utils.config import Config, sizes_group
 from src.model_utils.device_adapter import resolve_compute_type
 from src.onnx_graph import Head
 from src.tasks.prediction import InferenceModel, Predictor
@@ -42,6 +44,10 @@ class Task(ABC):
     description: ClassVar[str]  # the value of this key in its configuration
     config_file: ClassVar[str]  # its YAML file, from the repository's root
     weights_option: ClassVar[str]  # names the checkpoint to predict with
+    model_options: ClassVar[tuple[str, ...]] = ("do_lower_case",)  # what a model folder says besides the sizes
+    file_synonyms: ClassVar[tuple[str, ...]] = ()  # further options by whose names the user may give its files
+    pipeline_tag: ClassVar[str]  # what model hubs call the task
+    example: ClassVar[Mapping[str, str]] = {"text": "Any sentence."}  # of an item to predict on
     why_no_model: ClassVar[str] = ""  # why no exported model can take the checkpoint's place, where that is so
     exchange_head: ClassVar[ExchangeHead]
 
@@ -57,17 +63,12 @@ class Task(ABC):
     @classmethod
     def encoder_config(cls, config: Config, device_target: str = "") -> BertConfig:
         """Sizes of the encoder, computing in a type that suits the device; without a device as configured."""
-        group = cls.sizes_group(config)
+        group = sizes_group(config)
         options = config[group].to_dict()
         if device_target:
             asked_for = config.was_given(f"{group}.compute_type")
             options["compute_type"] = resolve_compute_type(device_target, options["compute_type"], asked_for)
         return BertConfig(**options)
-
-    @classmethod
-    def sizes_group(cls, config: Config) -> str:
-        """The group of the configuration that holds the sizes of the encoder."""
-        return "bert_net_cfg"
 
     @classmethod
     def checkpoint_prefix(cls) -> str:
@@ -110,6 +111,24 @@ class Task(ABC):
     def class_names(self) -> list[str] | None:
         """Their names in the order of their ids, if known."""
         return None
+
+    # ------------------------------------------------------------ model folders
+
+    def model_folder(self, path: Path) -> ModelFolder:
+        """What `path`, the folder of its weights, says about them; its files are those of `model_files`."""
+        sizes = self.config[sizes_group(self.config)]
+        network = {key: sizes[key] for key in sizes if key not in ("dtype", "compute_type")}
+        options = {key: self.config[key] for key in self.model_options}
+        return ModelFolder(path, self.description, self.checkpoint_prefix(), network, options, weights=path)
+
+    def model_files(self) -> dict[str, Path | Sequence[str]]:
+        """The files of a model folder by the option that names them: what to copy, or the lines to write."""
+        files: dict[str, Path | Sequence[str]] = {}
+        if self.config.vocab_file_path:
+            files[VOCABULARY] = Path(self.config.vocab_file_path)
+        if self.class_names:
+            files[LABELS] = self.label_lines(self.class_names)
+        return files
 
     # ------------------------------------------------------------ exchange of checkpoints
 

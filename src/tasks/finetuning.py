@@ -1,22 +1,24 @@
 """Fine-tuning as a training: from pre-trained weights to the best ones, evaluated after every epoch."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from mindspore import nn
 
 from src.checkpoint_files import Checkpoint
 from src.errors import UserError
-from src.model_utils.config import Config, load_config
+from src.model_folder import ModelFolder
+from src.model_utils.config import ENCODER_OPTION, Config, WeightsOption, load_config
 from src.model_utils.device_adapter import set_up_device
 from src.model_utils.moxing_adapter import cloud_storage
 from src.records.reader import RecordSource
 from src.tasks.best_weights import BestWeights
 from src.tasks.evaluation import evaluate_checkpoint
 from src.tasks.finetune_task import FinetuneTask, require_data
+from src.tasks.job import TaskJob
 from src.training.create_optimizer import create_optimizer
 from src.training.optimizer import Optimizer
-from src.training.run import Job, Run, TrainingEvaluation, run_training
+from src.training.run import Run, TrainingEvaluation, run_training
 from src.training.start import resume_newest
 from src.training.train_step import TrainStep
 from src.weights import load_weights
@@ -24,13 +26,23 @@ from src.weights import load_weights
 FROM_SCRATCH = "none"  # as load_pretrain_checkpoint_path: no pre-trained weights
 
 
-def run_finetuning(help_text: str, task_type: type[FinetuneTask], argv: list[str] | None = None) -> dict[str, float]:
+def weights_in_use(config: Config) -> str:
+    """The option that names what a run of fine-tuning begins with: for `resume` the folder of its own checkpoints."""
+    if not config.do_train:
+        return "load_finetune_checkpoint_path"
+    goes_on = config.resume and ModelFolder.find(config.save_finetune_checkpoint_path)
+    return "save_finetune_checkpoint_path" if goes_on else ENCODER_OPTION
+
+
+def run_finetuning(help_text: str, task_type: type[FinetuneTask], argv: list[str] | None = None,
+                   open_model: Callable[[str], ModelFolder | None] = ModelFolder.find) -> dict[str, float]:
     """Read the configuration, then train, evaluate or both.
 
     Args:
         help_text: what the script does, shown by `--help`.
         task_type: what is trained.
         argv: the command line; None means that of the process.
+        open_model: the model folder that a path stands for, if any.
 
     Returns:
         The scores of the evaluation, when there was one: after training those of the best weights.
@@ -38,7 +50,8 @@ def run_finetuning(help_text: str, task_type: type[FinetuneTask], argv: list[str
     Raises:
         UserError: something in the configuration, the records or the checkpoint does not fit.
     """
-    with cloud_storage(load_config(help_text, task_type.config_file, argv)) as config:
+    weights = WeightsOption(weights_in_use, open_model)
+    with cloud_storage(load_config(help_text, task_type.config_file, argv, weights)) as config:
         _check_what_to_do(config, task_type)
         device = set_up_device(config)
         task = task_type.from_config(config, device.target)
@@ -61,19 +74,20 @@ def _check_what_to_do(config: Config, task_type: type[FinetuneTask]) -> None:
                         "one, or train with --do_train true")
 
 
-class Finetuning(Job):
+class Finetuning(TaskJob[FinetuneTask]):
     """What run_classifier.py, run_ner.py and run_squad.py run."""
 
     what = "fine-tuning"
+    start_option = ENCODER_OPTION
+    data_option = "train_data_file_path"
     output_option = "save_finetune_checkpoint_path"
     recipe_keys = ("seed", "train_data_shuffle", "accumulation_steps", "train_steps", "epoch_num", "length_grouping",
                    "warmup_ratio", "layerwise_lr_decay")
 
     def __init__(self, task: FinetuneTask) -> None:
-        super().__init__(task.config, task.bert_config)
-        self.task = task
-        self.prefix = task.checkpoint_prefix()
-        self.config_name = f"{task.name}_config.yaml"  # evaluation, prediction and export take it as --config_path
+        super().__init__(task)
+        self.eval_options = task.eval_data_options
+        self.scored_weights = f"{task.name}_best.ckpt"
         self.batch_size = self.config.train_batch_size
         self.shuffle = self.config.train_data_shuffle
         self.length_grouping = task.length_grouping

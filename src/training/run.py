@@ -136,7 +136,7 @@ class Job(ABC):
     shuffle: bool
     length_grouping: str = "none"
     limits: Mapping[str, Limit]  # bounds of the values in the records
-    config_name: str = ""  # of the file beside the checkpoints that keeps the configuration
+    config_name: str  # of the file beside the checkpoints that keeps the configuration
 
     def __init__(self, config: Config, bert_config: BertConfig) -> None:
         self.config = config
@@ -169,6 +169,10 @@ class Job(ABC):
     @abstractmethod
     def evaluation(self, run: Run) -> TrainingEvaluation | None:
         """What evaluates while training, if the user wants that."""
+
+    @abstractmethod
+    def describe(self, output_dir: Path, total_steps: int, scores: Mapping[str, float]) -> Mapping[str, Any]:
+        """Write what the folder of the checkpoints says of its model; return what the saved configuration has of it."""
 
     @abstractmethod
     def save_steps(self, steps_per_epoch: int) -> int | None:
@@ -224,10 +228,11 @@ def _run(job: Job, device: DeviceInfo, output_dir: Path, callbacks: Sequence[min
     if start.step >= total_steps or (evaluation and evaluation.wants_to_stop):
         print(f"nothing left to do: {start.step} of {total_steps} steps are done", flush=True)
         end_again(own, plan)
-        return evaluation.finish() if evaluation else {}
+        return _finished(job, evaluation, output_dir, total_steps, writes)
 
-    if writes and job.config_name:
-        _write_config(config, output_dir / job.config_name)
+    if writes:
+        values = job.describe(output_dir, total_steps, {})
+        _write_config(config.replaced(values), output_dir / job.config_name)
     stream = BatchStream(
         records, job.batch_size, total_steps, start_step=start.step, seed=config.seed, shuffle=job.shuffle,
         accumulation_steps=config.accumulation_steps, bucketing=Bucketing(config.bucket_list, job.length_grouping),
@@ -238,7 +243,16 @@ def _run(job: Job, device: DeviceInfo, output_dir: Path, callbacks: Sequence[min
     except KeyboardInterrupt as interrupt:
         raise KeyboardInterrupt(f"{str(interrupt) or 'interrupted'}; with --resume true the same command goes on from "
                                 f"the newest checkpoint in {output_dir}") from None
-    return evaluation.finish() if evaluation else {}
+    return _finished(job, evaluation, output_dir, total_steps, writes)
+
+
+def _finished(job: Job, evaluation: TrainingEvaluation | None, output_dir: Path, total_steps: int, writes: bool
+              ) -> dict[str, float]:
+    """Say what came out, to the user and in the folder; return the scores."""
+    scores = evaluation.finish() if evaluation else {}
+    if writes:
+        job.describe(output_dir, total_steps, scores)
+    return scores
 
 
 def _check_resources(job: Job, device: DeviceInfo, records: RecordSource, output_dir: Path, save_steps: int | None,

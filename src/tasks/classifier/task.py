@@ -31,6 +31,8 @@ class ClassifierTask(FinetuneTask):
     name = "classifier"
     description = "run_classifier"
     config_file = "task_classifier_config.yaml"
+    model_options = ("do_lower_case", "num_class", "assessment_method")
+    pipeline_tag = "text-classification"
     # run_classifier.py of Google's BERT names its head outside of any scope.
     exchange_head = ExchangeHead((("output", "CH", "bert.dense_1", "classifier", ""),), "ForSequenceClassification",
                                  has_classes=True)

@@ -35,6 +35,9 @@ class NerTask(FinetuneTask):
     name = "ner"
     description = "run_ner"
     config_file = "task_ner_config.yaml"
+    model_options = ("do_lower_case", "text_unit", "use_crf", "with_lstm")
+    file_synonyms = ("label2id_file_path",)
+    pipeline_tag = "token-classification"
     exchange_head = ExchangeHead((("output", "CH", "bert.dense_1", "classifier", ""),), "ForTokenClassification",
                                  has_classes=True, uses_pooler=False)
     optional_parts = ("bert.lstm.", "loss.")
@@ -253,8 +256,15 @@ def read_label_scheme(config: Config) -> LabelScheme:
         UserError: neither is set, both are and differ, or it is no label file.
     """
     paths = {option: config[option] for option in ("label_file_path", "label2id_file_path") if config[option]}
+    nearest = max((_nearness(config, option) for option in paths), default=None)
+    paths = {option: path for option, path in paths.items() if _nearness(config, option) == nearest}
     if len(set(paths.values())) > 1:
         raise UserError("label_file_path and label2id_file_path are both set and differ; they are one option by two "
                         "names, so give one")
     option, path = next(iter(paths.items()), ("label_file_path", ""))
     return LabelScheme.from_file(path, option)
+
+
+def _nearness(config: Config, option: str) -> tuple[bool, bool]:
+    """How close to the user's hand an option stands: the command line comes before a file, that before a folder."""
+    return config.was_given(option), config.is_explicit(option)

@@ -13,7 +13,7 @@ from src.checkpoint_files import PREFIX
 from src.dataset import PRETRAIN_TYPES, EvaluationBatches, Limit, open_records, pretrain_limits
 from src.errors import UserError
 from src.model_utils.communication import gather
-from src.model_utils.config import Config, select_network
+from src.model_utils.config import select_network
 from src.onnx_graph import Head
 from src.records.reader import Records
 from src.tasks.base import ExchangeHead, Task
@@ -29,6 +29,9 @@ class PretrainTask(Task):
     name = "pretrain"
     description = "run_pretrain"
     config_file = "pretrain_config.yaml"
+    model_options = ("do_lower_case", "max_predictions_per_seq")
+    pipeline_tag = "fill-mask"
+    example = {"text": "A sentence with a [MASK] word."}
     weights_option = "load_checkpoint_path"
     why_no_model = "words for [MASK] are predicted from a checkpoint"
     exchange_head = ExchangeHead((
@@ -38,11 +41,6 @@ class PretrainTask(Task):
          "cls/predictions/transform/LayerNorm"),
         ("output", "2H", "bert.cls2.dense", "cls.seq_relationship", "cls/seq_relationship"),
     ), "ForPreTraining")
-
-    @classmethod
-    def sizes_group(cls, config: Config) -> str:
-        """The group of the chosen network."""
-        return f"{config.bert_network}_net_cfg"
 
     @classmethod
     def checkpoint_prefix(cls) -> str:

@@ -8,30 +8,39 @@ from mindspore import nn
 from src.checkpoint_files import Checkpoint
 from src.errors import UserError
 from src.initialization import undrawn_weights
+from src.model_folder import ModelFolder
 from src.model_utils.config import Config
 from src.model_utils.device_adapter import DeviceInfo
 from src.records.reader import Records
+from src.tasks.job import TaskJob
 from src.tasks.pretraining.task import PretrainTask, evaluate
 from src.training.callbacks import StepReport
 from src.training.checkpoint import load_checkpoint_path
 from src.training.create_optimizer import create_optimizer
 from src.training.optimizer import Optimizer
-from src.training.run import Job, Run, TrainingEvaluation
+from src.training.run import Run, TrainingEvaluation
 from src.training.start import report_resumption, resume_newest
 from src.training.train_step import TrainStep
 
 
-class Pretraining(Job):
+def weights_in_use(config: Config) -> str:
+    """The option that names what a pre-training begins with: for `resume` the folder of its own checkpoints."""
+    goes_on = config.resume and ModelFolder.find(config.save_checkpoint_path)
+    return "save_checkpoint_path" if goes_on else "load_checkpoint_path"
+
+
+class Pretraining(TaskJob[PretrainTask]):
     """What run_pretrain.py runs."""
 
+    start_option = "load_checkpoint_path"
+    data_option = "data_dir"
+    eval_options = ("eval_data_dir",)
     what = "pre-training"
     output_option = "save_checkpoint_path"
     recipe_keys = ("seed", "do_shuffle", "accumulation_steps", "train_steps", "epoch_size")
 
     def __init__(self, config: Config, device: DeviceInfo) -> None:
-        self.task = PretrainTask.from_config(config, device.target)
-        super().__init__(config, self.task.bert_config)
-        self.prefix = self.task.checkpoint_prefix()
+        super().__init__(PretrainTask.from_config(config, device.target))
         self.batch_size = self.task.batch_size
         self.shuffle = config.do_shuffle
         self.limits = self.task.limits

@@ -48,6 +48,10 @@ class SquadTask(FinetuneTask):
     name = "squad"
     description = "run_squad"
     config_file = "task_squad_config.yaml"
+    model_options = ("do_lower_case", "version_2_with_negative", "doc_stride", "max_query_length",
+                     "null_score_diff_threshold")
+    pipeline_tag = "question-answering"
+    example = {"question": "Who wrote it?", "context": "It was written by its author."}
     exchange_head = ExchangeHead((("output", "2H", "bert.dense1", "qa_outputs", "cls/squad"),), "ForQuestionAnswering",
                                  uses_pooler=False)
     best_metric = "f1"

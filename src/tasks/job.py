@@ -1,0 +1,44 @@
+"""What the trainings of all tasks share: they leave a folder that describes the model in it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from src.tasks.base import Task
+from src.tasks.model_card import Training, names_of_files, write_card, write_model_folder
+from src.training.run import Job
+
+AnyTask = TypeVar("AnyTask", bound=Task)
+
+
+class TaskJob(Job, Generic[AnyTask]):
+    """A training of a task.
+
+    Args:
+        task: what is trained.
+    """
+
+    start_option: str  # names the weights that it starts from
+    data_option: str  # names the data to train on
+    eval_options: tuple[str, ...]  # of which the first that is set names the data of the scores
+    scored_weights: str = ""  # the file that the scores are of, where it is not the newest
+
+    def __init__(self, task: AnyTask) -> None:
+        super().__init__(task.config, task.bert_config)
+        self.task = task
+        self.prefix = task.checkpoint_prefix()
+        self.config_name = f"{task.name}_config.yaml"  # evaluation, prediction and export take it as --config_path
+
+    def describe(self, output_dir: Path, total_steps: int, scores: Mapping[str, float]) -> Mapping[str, Any]:
+        """Write model.json, the files that it names, and the card."""
+        folder = write_model_folder(self.task, output_dir)
+        config = self.config
+        evaluated_on = next((config[option] for option in self.eval_options if config[option]), "")
+        name, options = self.optimizer_options()
+        settings = {"steps": total_steps, "batch": self.batch_size * config.accumulation_steps, "optimizer": name,
+                    "learning rate": options.learning_rate, "seed": config.seed,
+                    "started from": config[self.start_option]}
+        plot = "" if config.plot_file else "loss.png"
+        write_card(self.task, folder, Training(settings, config[self.data_option], evaluated_on, scores, plot,
+                                               self.scored_weights))
+        return names_of_files(self.task, folder)
