@@ -1,9 +1,9 @@
 """Predict on new text with a fine-tuned network; the configuration says which task it is for.
 
-    python predict.py --config_path output/tnews/classifier_config.yaml --load_finetune_checkpoint_path output/tnews \\
-        --vocab_file_path vocab.txt --text "A sentence." --text "Another."
+    python predict.py --model output/tnews --text "A sentence." --text "Another."
 
-`classifier_config.yaml` was written by the training beside its checkpoints; a task_*_config.yaml does as well.
+The folder is that of a training or of a conversion. For weights without such a folder, give the configuration
+(`--config_path`), the checkpoint (`--load_finetune_checkpoint_path`), `--vocab_file_path` and `--label_file_path`.
 """
 
 import argparse
@@ -12,16 +12,15 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from pathlib import Path
 from typing import TextIO
 
 from src.errors import UserError, first_line, run_script
+from src.exchange.folders import open_model
 from src.files import atomic_write, check_output
-from src.inference.predictor import create_predictor
+from src.inference.predictor import create_predictor, predictor_config
 from src.inference.texts import Item, given_items, read_items
 from src.model_utils.device_adapter import set_up_device
 from src.tasks.prediction import Predictor
-from src.tasks.registry import load_task_config
 
 ITEMS_AT_ONCE = 1024
 
@@ -29,13 +28,13 @@ ITEMS_AT_ONCE = 1024
 def main(argv: list[str] | None = None) -> None:
     """Read the texts, predict, and write one JSON object a line."""
     arguments, options = parse_arguments(argv)
-    config = load_task_config("Predict on new text with a fine-tuned network.", options)
+    config, model = predictor_config(arguments.model, options, open_model)
     if not (arguments.text or arguments.input_file):
         raise UserError("nothing to predict; give --text TEXT, or --input_file FILE (- for standard input)")
     if arguments.output_file:
         check_output(arguments.output_file, "--output_file")
     set_up_device(config)
-    predictor = create_predictor(config, Path(arguments.model) if arguments.model else None)
+    predictor = create_predictor(config, model)
     with open_output(arguments.output_file) as output:
         count, mistake = write_predictions(predictor, all_items(arguments, predictor.fields), output)
         if mistake and not count:
@@ -104,8 +103,9 @@ def parse_arguments(argv: list[str] | None) -> tuple[argparse.Namespace, list[st
     parser.add_argument("--text", action="append", default=[],
                         help="a text; may be repeated; a tab separates the texts of a pair")
     parser.add_argument("--input_file", help="a text or a JSON object a line; - reads standard input")
-    parser.add_argument("--model", metavar="FILE", help="an exported .onnx or .mindir model to compute with, in place "
-                                                        "of --load_finetune_checkpoint_path")
+    parser.add_argument("--model", default="", metavar="PATH",
+                        help="what to predict with: the folder of a training or a conversion, or an exported .onnx or "
+                             ".mindir model")
     parser.add_argument("--output_file", help="where the JSON lines go; without it to standard output")
     return parser.parse_known_args(argv)
 

@@ -15,7 +15,8 @@ from src.tasks.finetuning import run_finetuning
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
     """Train, evaluate or both; return the scores."""
-    return run_finetuning("Fine-tune and evaluate sentence classification or regression.", ClassifierTask, argv, open_model)
+    return run_finetuning("Fine-tune and evaluate sentence classification or regression.", ClassifierTask, argv,
+                          open_model)
 
 
 if __name__ == "__main__":

@@ -215,6 +215,19 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Make a file hold a text; one that holds it already is left alone.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    with suppress(OSError):
+        if path.is_file() and path.read_bytes() == text.encode():
+            return
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def _temporary(target: Path) -> Path:
     return target.with_name(f".{target.name}.{_mark()}.tmp")
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from src.checkpoint_files import CKPT, crc32
 from src.errors import UserError
-from src.files import atomic_write
+from src.files import atomic_write, write_text
 from src.json_files import check_kind, member, read_json_object
 from src.text_files import check_path
 
@@ -32,6 +32,9 @@ WEIGHTS_KEYS = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention
 VOCABULARY, LABELS = "vocab_file_path", "label_file_path"
 FILE_NAMES = {VOCABULARY: "vocab.txt", LABELS: "labels.txt"}
 _OF_ANY_TASK = ("do_lower_case", VOCABULARY)
+# Where export.py describes what it writes, by the ending of the model.
+EXPORTED = {".onnx": lambda model: model.with_name(f"{model.name}.json"),
+            ".mindir": lambda model: model.with_suffix(".json")}
 _HINT = f"fetch or make the folder anew, or remove {DESCRIPTION} and give the options of the network"
 
 
@@ -47,6 +50,7 @@ class ModelFolder:
         options: further keys of the task's configuration.
         files: options that name a file of the folder, with the name of that file.
         checksums: by the name of the file.
+        source: the file that says it.
         weights: what an option that names weights shall have as its value: the folder, or one of its files.
     """
 
@@ -57,16 +61,12 @@ class ModelFolder:
     options: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     checksums: Mapping[str, str] = field(default_factory=dict)
+    source: Path = Path()
     weights: Path = Path()
-
-    @property
-    def source(self) -> Path:
-        """The file that says it."""
-        return self.path / DESCRIPTION
 
     @classmethod
     def find(cls, path: str | Path) -> "ModelFolder | None":
-        """The folder that `path` is, or that it is a file of weights of; None where nothing describes the weights.
+        """The folder that `path` is, or that it is a model or a file of weights of; None where nothing describes it.
 
         Raises:
             UserError: the description is damaged.
@@ -74,6 +74,8 @@ class ModelFolder:
         path = Path(path)
         if path.is_dir():
             return cls.read(path) if (path / DESCRIPTION).is_file() else None
+        if path.suffix in EXPORTED:
+            return cls._of_exported(path)
         if not path.is_file() or not (path.parent / DESCRIPTION).is_file():
             return None
         found = cls.read(path.parent)
@@ -89,6 +91,18 @@ class ModelFolder:
         """
         source = path / DESCRIPTION
         return cls.parse(read_json_object(source, f"the description of a model; {_HINT}"), source)
+
+    @classmethod
+    def _of_exported(cls, model: Path) -> "ModelFolder | None":
+        """What `export.py` wrote beside a model, if that says more than its inputs and outputs."""
+        source = EXPORTED[model.suffix](model)
+        if not source.is_file():
+            return None
+        about = read_json_object(source, f"the description of a model; {_HINT}").get("model")
+        if about is None:  # exported by an older version
+            return None
+        check_kind(about, dict, f"{source}: model", _HINT)
+        return replace(cls.parse(about, source), weights=model)
 
     @classmethod
     def parse(cls, about: dict[str, Any], source: Path) -> "ModelFolder":
@@ -109,7 +123,7 @@ class ModelFolder:
             checksums[files[option]] = member(entry, "crc32", str, f"{where}files.{option}.", hint=_HINT)
         return cls(source.parent, member(about, "task", str, where, hint=_HINT),
                    member(about, "weights", str, where, hint=_HINT), member(about, "network", dict, where, hint=_HINT),
-                   member(about, "options", dict, where, hint=_HINT), files, checksums, source.parent)
+                   member(about, "options", dict, where, hint=_HINT), files, checksums, source, source.parent)
 
     def described(self) -> dict[str, Any]:
         """What `parse` reads."""
@@ -118,21 +132,25 @@ class ModelFolder:
                 "files": {option: {"name": name, "crc32": self.checksums[name]}
                           for option, name in self.files.items()}}
 
-    def write(self, sources: Mapping[str, Path | Sequence[str]]) -> "ModelFolder":
-        """Write files into the folder, and the description; return the folder with their names and checksums.
+    def with_files(self, sources: Mapping[str, Path | Sequence[str]], before: str = "") -> "ModelFolder":
+        """Write files into the folder; return it with their names and checksums.
 
         Args:
             sources: options with the files to copy, or the lines to write.
+            before: what the names shall begin with.
 
         Raises:
             UserError: a file cannot be read or written.
         """
-        files = {option: FILE_NAMES[option] for option in sources}
+        files = {option: before + FILE_NAMES[option] for option in sources}
         for option, source in sources.items():
             _write_file(source, self.path / files[option], option)
-        written = replace(self, files=files, checksums={name: crc32(self.path / name) for name in files.values()})
-        with atomic_write(self.source) as temporary:
-            temporary.write_text(json.dumps(written.described(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        return replace(self, files=files, checksums={name: crc32(self.path / name) for name in files.values()})
+
+    def write(self, sources: Mapping[str, Path | Sequence[str]]) -> "ModelFolder":
+        """Write files into the folder, and the description; see `with_files`."""
+        written = self.with_files(sources)
+        write_text(self.source, json.dumps(written.described(), indent=1, ensure_ascii=False) + "\n")
         return written
 
     # ------------------------------------------------------------ what a configuration takes from it
@@ -168,23 +186,19 @@ class ModelFolder:
                 raise UserError(f"{places(f'{group}.{key}')}: {group}.{key} is {here}, but the weights in "
                                 f"{self.weights} have {self.network[key]} ({self.source}); leave the option out, or "
                                 f"give other weights")
-        self.check_files()
+        for option, name in self.files.items():
+            if not explicit.get(option):
+                self._check_file(name)
         if explicit.get(VOCABULARY):
             self.check_vocabulary(Path(explicit[VOCABULARY]), f"{places(VOCABULARY)}: {VOCABULARY}")
 
-    def check_files(self) -> None:
-        """Compare the files with their checksums.
-
-        Raises:
-            UserError: one is missing or has another checksum.
-        """
-        for name, checksum in self.checksums.items():
-            path = self.path / name
-            if not path.is_file():
-                raise UserError(f"{path} is missing, which {self.source} names; {_HINT}")
-            if crc32(path) != checksum:
-                raise UserError(f"{path} does not match its checksum in {self.source}: it was changed after the model "
-                                f"was written; {_HINT}")
+    def _check_file(self, name: str) -> None:
+        path = self.path / name
+        if not path.is_file():
+            raise UserError(f"{path} is missing, which {self.source} names; {_HINT}")
+        if crc32(path) != self.checksums[name]:
+            raise UserError(f"{path} does not match its checksum in {self.source}: it was changed after the model was "
+                            f"written; {_HINT}")
 
     def check_vocabulary(self, path: Path, where: str) -> None:
         """Make sure that a file is the model's vocabulary; one that does not exist is left to its reader.
@@ -200,12 +214,11 @@ class ModelFolder:
 
 def _write_file(source: Path | Sequence[str], path: Path, option: str) -> None:
     if not isinstance(source, Path):
-        with atomic_write(path) as temporary:
-            temporary.write_text("".join(f"{line}\n" for line in source), encoding="utf-8")
+        write_text(path, "".join(f"{line}\n" for line in source))
         return
     if not source.is_file():
         raise UserError(f"{option}: there is no file {source}")
-    if path.is_file() and path.samefile(source):
+    if path.is_file() and crc32(path) == crc32(source):
         return
     with atomic_write(path) as temporary:
         shutil.copyfile(source, temporary)

@@ -19,8 +19,8 @@ from src.exchange.names import (
     relative_table_names,
     tasks_with_head_in,
 )
-from src.files import atomic_write
-from src.model_folder import LABELS, VOCABULARY, ModelFolder
+from src.files import write_text
+from src.model_folder import DESCRIPTION, LABELS, VOCABULARY, ModelFolder
 from src.model_utils.config import Config, WeightsOption, load_config, sizes_group
 from src.tasks.base import Task
 from src.tasks.finetune_task import FinetuneTask
@@ -164,15 +164,13 @@ def write(model: Model, directory: Path, home: Path, file_format: str, seq_lengt
     options = {"num_class": model.num_labels, "do_lower_case": model.do_lower_case}
     options = {key: value for key, value in options.items() if key in task_class.model_options and value is not None}
     folder = ModelFolder(directory, task_class.description, task_class.checkpoint_prefix(), sizes, options,
-                         weights=directory).write(_files(model, report))
+                         source=directory / DESCRIPTION, weights=directory).write(_files(model, report))
     words = dict(folder.files)
     if "do_lower_case" in options:
         words["do_lower_case"] = str(model.do_lower_case).lower()
     for name, values in task_class.converted_configs(weights, model.num_labels, words, sizes).items():
-        _write_yaml(directory / name, values)
-    option = task_class.weights_option
-    config = load_config("", task_class.config_file, [f"--{option}", str(directory)], WeightsOption(lambda _: option))
-    write_card(task_class.from_config(config), folder, Training({"converted": "from another framework"}), home)
+        write_text(directory / name, yaml.safe_dump(values, allow_unicode=True, sort_keys=False))
+    write_card(task_class, folder, Training({"converted": "from another framework"}), home)
     return len(model.weights)
 
 
@@ -187,8 +185,3 @@ def _files(model: Model, report: Report) -> dict[str, Path | Sequence[str]]:
         except UserError as error:
             report.note(str(error))
     return files
-
-
-def _write_yaml(path: Path, values: dict) -> None:
-    with atomic_write(path) as temporary:
-        temporary.write_text(yaml.safe_dump(values, allow_unicode=True, sort_keys=False), encoding="utf-8")

@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 import tempfile
+from collections.abc import Container
 from pathlib import Path
 
 import mindspore as ms
@@ -98,6 +99,8 @@ def _write(task: Task, network: nn.Cell, path: Path, target: str) -> Path:
         about |= _about_target(network, shapes, target)
     for_lite = config.file_format == "MINDIR" and target == "Ascend"
     with atomic_files(path.parent) as directory:
+        words = task.model_folder(directory).with_files(task.model_files(), f"{path.stem}.")
+        about["model"] = words.described()
         if is_onnx:
             write_onnx(directory / path.name, task.bert_config, _weights(network), head, about)
         else:
@@ -105,7 +108,7 @@ def _write(task: Task, network: nn.Cell, path: Path, target: str) -> Path:
         if not (directory / path.name).exists():
             path = path.with_name(f"{path.stem}_graph{path.suffix}")
         about_path = directory / f"{path.name if is_onnx else path.stem}.json"
-        about = checksums(directory, path.name) | about
+        about = checksums(directory, path.name, words.files.values()) | about
         about_path.write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         if for_lite:
             (directory / path.with_suffix(SUFFIX).name).write_text(lite_config(shapes), encoding="utf-8")
@@ -118,9 +121,16 @@ def _write(task: Task, network: nn.Cell, path: Path, target: str) -> Path:
     return path
 
 
-def checksums(directory: Path, model: str) -> dict:
-    """The checksum of a model in a directory, and those of the files that belong to it; see `verify_model`."""
-    further = [path for path in sorted(directory.rglob("*")) if path.is_file() and path.name != model]
+def checksums(directory: Path, model: str, others: Container[str] = ()) -> dict:
+    """The checksum of a model in a directory, and those of the files that it cannot do without; see `verify_model`.
+
+    Args:
+        directory: where they lie.
+        model: its name.
+        others: names of files that do not belong to it.
+    """
+    further = [path for path in sorted(directory.rglob("*"))
+               if path.is_file() and path.name != model and path.name not in others]
     of_further = {str(path.relative_to(directory)): crc32(path) for path in further}
     return {"crc32": crc32(directory / model)} | ({"further_files": of_further} if further else {})
 

@@ -120,10 +120,19 @@ class WeightsOption(NamedTuple):
     Attributes:
         choose: the option that names the weights which the script is going to use, given the rest of the configuration.
         open_model: the model folder that a path stands for, None where there is none.
+        model: the model folder where it is known already.
     """
 
     choose: Callable[[Config], str]
     open_model: Callable[[str], ModelFolder | None] = ModelFolder.find
+    model: ModelFolder | None = None
+
+    def find(self, config: Config) -> tuple[str, ModelFolder | None]:
+        """The option that names the weights, and their model folder."""
+        option = self.choose(config)
+        if self.model or not option or not config[option]:
+            return option, self.model
+        return option, self.open_model(config[option])
 
 
 def load_config(description: str, default_yaml: str | Path, argv: Sequence[str] | None = None,
@@ -160,8 +169,7 @@ def load_config(description: str, default_yaml: str | Path, argv: Sequence[str] 
     given |= {key: schema.convert(key, value, "the command line") for key, value in options.items()}
     explicit = in_file | given
     config = Config(_unflatten(schema.defaults | explicit), frozenset(given), frozenset(explicit))
-    option = weights.choose(config) if weights else ""
-    model = weights.open_model(config[option]) if weights and option and config[option] else None
+    option, model = weights.find(config) if weights else ("", None)
     if model is None:
         return config
 
@@ -173,7 +181,7 @@ def load_config(description: str, default_yaml: str | Path, argv: Sequence[str] 
     task = "" if option == ENCODER_OPTION else config.description
     of_model = model.values(task, group, schema.defaults)
     of_model = {key: schema.convert(key, value, str(model.source)) for key, value in of_model.items()}
-    values = schema.defaults | of_model | explicit | {option: str(model.weights)}
+    values = schema.defaults | of_model | explicit | ({option: str(model.weights)} if option else {})
     return Config(_unflatten(values), frozenset(given), frozenset(explicit))
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from mindspore import nn
 
 from src.bert_model import BertConfig
-from src.model_folder import LABELS, VOCABULARY, ModelFolder
+from src.model_folder import DESCRIPTION, LABELS, VOCABULARY, ModelFolder
 from src.model_utils.config import Config, sizes_group
 from src.model_utils.device_adapter import resolve_compute_type
 from src.onnx_graph import Head
@@ -119,7 +119,8 @@ class Task(ABC):
         sizes = self.config[sizes_group(self.config)]
         network = {key: sizes[key] for key in sizes if key not in ("dtype", "compute_type")}
         options = {key: self.config[key] for key in self.model_options}
-        return ModelFolder(path, self.description, self.checkpoint_prefix(), network, options, weights=path)
+        return ModelFolder(path, self.description, self.checkpoint_prefix(), network, options,
+                           source=path / DESCRIPTION, weights=path)
 
     def model_files(self) -> dict[str, Path | Sequence[str]]:
         """The files of a model folder by the option that names them: what to copy, or the lines to write."""

@@ -39,6 +39,6 @@ class TaskJob(Job, Generic[AnyTask]):
                     "learning rate": options.learning_rate, "seed": config.seed,
                     "started from": config[self.start_option]}
         plot = "" if config.plot_file else "loss.png"
-        write_card(self.task, folder, Training(settings, config[self.data_option], evaluated_on, scores, plot,
+        write_card(type(self.task), folder, Training(settings, config[self.data_option], evaluated_on, scores, plot,
                                                self.scored_weights))
         return names_of_files(self.task, folder)

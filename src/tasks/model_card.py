@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from src.files import atomic_write
-from src.model_folder import DESCRIPTION, ModelFolder
+from src.files import write_text
+from src.model_folder import DESCRIPTION, LABELS, ModelFolder
 from src.tasks.base import Task
 
 CARD = "README.md"
@@ -43,7 +43,7 @@ def names_of_files(task: Task, folder: ModelFolder) -> dict[str, str]:
     return dict.fromkeys(task.file_synonyms, "") | dict(folder.files)
 
 
-def write_card(task: Task, folder: ModelFolder, training: Training, home: Path | None = None) -> None:
+def write_card(task: type[Task], folder: ModelFolder, training: Training, home: Path | None = None) -> None:
     """Write the card of a model, unless a `README.md` of somebody else lies there.
 
     Args:
@@ -59,20 +59,20 @@ def write_card(task: Task, folder: ModelFolder, training: Training, home: Path |
     if path.is_file() and _MARK not in path.read_text(encoding="utf-8", errors="replace"):
         print(f"{path} is no model card and stays as it is", file=sys.stderr, flush=True)
         return
-    with atomic_write(path) as temporary:
-        temporary.write_text("\n".join(_card(task, home or folder.path, training)), encoding="utf-8")
+    write_text(path, "\n".join(_card(task, folder, home or folder.path, training)))
 
 
-def _card(task: Task, home: Path, training: Training) -> list[str]:
+def _card(task: type[Task], folder: ModelFolder, home: Path, training: Training) -> list[str]:
     name = home.resolve().name
-    front = yaml.safe_dump(_front_matter(task, name, training), allow_unicode=True, sort_keys=False)
-    return ["---", front.rstrip(), "---", _MARK, "", f"# {name}", "", _what_it_is(task), "", *_training(training),
-            *_scores(training), *_usage(task, home), ""]
+    front = _front_matter(task, _architecture(folder), name, training)
+    front = yaml.safe_dump(front, allow_unicode=True, sort_keys=False)
+    return ["---", front.rstrip(), "---", _MARK, "", f"# {name}", "", *_what_it_is(task, folder), "",
+            *_training(training), *_scores(training), *_usage(task, home), ""]
 
 
-def _front_matter(task: Task, name: str, training: Training) -> dict[str, Any]:
+def _front_matter(task: type[Task], architecture: str, name: str, training: Training) -> dict[str, Any]:
     front: dict[str, Any] = {"library_name": "mindspore", "pipeline_tag": task.pipeline_tag,
-                             "tags": ["mindspore", _architecture(task).lower()]}
+                             "tags": ["mindspore", architecture.lower()]}
     metrics = [{"type": key, "value": round(value, 6)} for key, value in training.scores.items() if key in _METRICS]
     if metrics:
         front["model-index"] = [{"name": name, "results": [{
@@ -82,20 +82,20 @@ def _front_matter(task: Task, name: str, training: Training) -> dict[str, Any]:
     return front
 
 
-def _architecture(task: Task) -> str:
-    return "NEZHA" if task.bert_config.use_relative_positions else "BERT"
+def _architecture(folder: ModelFolder) -> str:
+    return "NEZHA" if folder.network["use_relative_positions"] else "BERT"
 
 
-def _what_it_is(task: Task) -> str:
-    sizes = task.bert_config
-    positions = f"{sizes.relative_position_kind} relative" if sizes.use_relative_positions else "absolute"
-    lines = [f"A {_architecture(task)} for {task.pipeline_tag.replace('-', ' ')}: {sizes.num_hidden_layers} layers of "
-             f"width {sizes.hidden_size} with {sizes.num_attention_heads} heads, a vocabulary of "
-             f"{sizes.vocab_size} tokens, {positions} positions, at most {sizes.seq_length} tokens at a time."]
-    names = task.class_names
-    if names:
-        lines += ["", f"Classes: {', '.join(task.label_lines(names))}."]
-    return "\n".join(lines)
+def _what_it_is(task: type[Task], folder: ModelFolder) -> list[str]:
+    sizes = folder.network
+    positions = f"{sizes['relative_position_kind']} relative" if sizes["use_relative_positions"] else "absolute"
+    lines = [f"A {_architecture(folder)} for {task.pipeline_tag.replace('-', ' ')}: {sizes['num_hidden_layers']} "
+             f"layers of width {sizes['hidden_size']} with {sizes['num_attention_heads']} heads, a vocabulary of "
+             f"{sizes['vocab_size']} tokens, {positions} positions, at most {sizes['seq_length']} tokens at a time."]
+    if LABELS in folder.files:
+        names = (folder.path / folder.files[LABELS]).read_text(encoding="utf-8").splitlines()
+        lines += ["", f"Classes: {', '.join(names)}."]
+    return lines
 
 
 def _training(training: Training) -> list[str]:
@@ -114,7 +114,7 @@ def _scores(training: Training) -> list[str]:
     return ["## Scores", "", f"Scores{which}{where}:", "", "| score | value |", "| --- | --- |", *rows, ""]
 
 
-def _usage(task: Task, home: Path) -> list[str]:
+def _usage(task: type[Task], home: Path) -> list[str]:
     place = str(home)
     text = "\t".join(task.example.values())
     items = repr(text) if len(task.example) == 1 else repr(task.example)

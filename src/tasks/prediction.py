@@ -28,6 +28,10 @@ class Predictor(Protocol):
         """
         ...
 
+    def typed(self, result: Mapping) -> tuple:
+        """A result of `predict` as a named tuple."""
+        ...
+
 
 class InferenceModel(NamedTuple):
     """A network to call with input columns [B,S], and the sizes that it is bound to, None where it takes any."""

@@ -92,6 +92,6 @@ def load_task_config(description: str, argv: Sequence[str] | None = None,
 def _task_of_model(argv: Sequence[str], weights: WeightsOption) -> tuple[str | None, str]:
     """The task of the model folder that an option names, and the file that says so; None where there is none."""
     given = split_command_line(argv)
-    models = (weights.open_model(given[option]) for option in WEIGHTS_OPTIONS if given.get(option))
-    model = next((model for model in models if model), None)
+    named = (weights.open_model(given[option]) for option in WEIGHTS_OPTIONS if given.get(option))
+    model = weights.model or next((model for model in named if model), None)
     return (model.task, str(model.source)) if model else (None, "")

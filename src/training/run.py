@@ -19,7 +19,7 @@ from src.checkpoint_files import Checkpoint
 from src.cpu_kernels.library import report_missing, usable
 from src.dataset import BatchStream, Bucketing, Limit
 from src.errors import UserError, outliving_output
-from src.files import atomic_write, make_output_dir
+from src.files import make_output_dir, write_text
 from src.initialization import undrawn_weights
 from src.model_utils.communication import MeanOfGradients
 from src.model_utils.config import Config
@@ -201,6 +201,7 @@ def _run(job: Job, device: DeviceInfo, output_dir: Path, callbacks: Sequence[min
          ) -> dict[str, float]:
     config = job.config
     writes = device.rank == 0
+    describes = writes and job.save_steps(1) is not None  # without checkpoints there is no model
     sink_steps = sink_steps_of(job, device)
     records = job.records()
     samples_per_step = job.batch_size * config.accumulation_steps * device.rank_size
@@ -228,9 +229,9 @@ def _run(job: Job, device: DeviceInfo, output_dir: Path, callbacks: Sequence[min
     if start.step >= total_steps or (evaluation and evaluation.wants_to_stop):
         print(f"nothing left to do: {start.step} of {total_steps} steps are done", flush=True)
         end_again(own, plan)
-        return _finished(job, evaluation, output_dir, total_steps, writes)
+        return _finished(job, evaluation, output_dir, total_steps, describes)
 
-    if writes:
+    if describes:
         values = job.describe(output_dir, total_steps, {})
         _write_config(config.replaced(values), output_dir / job.config_name)
     stream = BatchStream(
@@ -243,14 +244,14 @@ def _run(job: Job, device: DeviceInfo, output_dir: Path, callbacks: Sequence[min
     except KeyboardInterrupt as interrupt:
         raise KeyboardInterrupt(f"{str(interrupt) or 'interrupted'}; with --resume true the same command goes on from "
                                 f"the newest checkpoint in {output_dir}") from None
-    return _finished(job, evaluation, output_dir, total_steps, writes)
+    return _finished(job, evaluation, output_dir, total_steps, describes)
 
 
-def _finished(job: Job, evaluation: TrainingEvaluation | None, output_dir: Path, total_steps: int, writes: bool
+def _finished(job: Job, evaluation: TrainingEvaluation | None, output_dir: Path, total_steps: int, describes: bool
               ) -> dict[str, float]:
     """Say what came out, to the user and in the folder; return the scores."""
     scores = evaluation.finish() if evaluation else {}
-    if writes:
+    if describes:
         job.describe(output_dir, total_steps, scores)
     return scores
 
@@ -370,5 +371,4 @@ def _saved(job: Job, plan: RunPlan, step_cell: TrainStep, output_dir: Path, step
 
 
 def _write_config(config: Config, path: Path) -> None:
-    with atomic_write(path) as temporary:
-        temporary.write_text(yaml.safe_dump(config.to_dict(), allow_unicode=True, sort_keys=False), encoding="utf-8")
+    write_text(path, yaml.safe_dump(config.to_dict(), allow_unicode=True, sort_keys=False))

@@ -239,7 +239,7 @@ def test_exported_model_gives_what_the_network_gives(model, tmp_path, capsys):
     export.main([*model, "--export_ckpt_file", model[-1], "--export_file_name", str(tmp_path / "new" / "bert.mindir"),
                  "--export_batch_size", "0"])
     folder = tmp_path / "new"
-    assert {path.name for path in folder.iterdir()} == {"bert.mindir", "bert.json"}
+    assert {path.name for path in folder.iterdir()} == {"bert.mindir", "bert.json", "bert.vocab.txt", "bert.labels.txt"}
     assert {oct(path.stat().st_mode & 0o444) for path in folder.iterdir()} == {"0o444"}
     assert folder.stat().st_mode & 0o111 == 0o111
     about = json.loads((folder / "bert.json").read_text(encoding="utf-8"))

@@ -86,6 +86,11 @@ def change_tensors(directory, change):
     save_file(change(load_file(path)), path, metadata={"format": "pt"})
 
 
+def alone(weights, tmp_path):
+    """A copy of weights without the folder that describes them."""
+    return shutil.copy(weights, tmp_path / weights.name)
+
+
 def refusal(*arguments):
     with pytest.raises(UserError) as caught:
         convert(*arguments)
@@ -514,18 +519,18 @@ def test_options_and_places_that_do_not_fit(ours, tmp_path):
     assert f"--output_dir: {source} holds the input" in refusal(source, source)
     found = refusal(source, tmp_path / "out", "--vocab_file_path", tmp_path / "no")
     assert "vocab_file_path: there is no file" in found
-    weights = checkpoint(ours / "encoder", "encoder")
+    weights = alone(checkpoint(ours / "encoder", "encoder"), tmp_path)
     found = refusal(weights, tmp_path / "out")
     assert "to convert a checkpoint of this repository, give --output_format huggingface or tensorflow" in found
     found = refusal(weights, tmp_path / "out", "--output_format", "huggingface")
     assert "is [24, 16], but the sizes of its configuration make it [21128, 768]" in found
-    classifier = ours / "classifier/classifier.ckpt"
+    classifier = alone(ours / "classifier/classifier.ckpt", tmp_path)
     assert "--config_path is not set" in refusal(classifier, tmp_path / "out", "--output_format", "huggingface")
 
 
 def test_networks_that_only_this_repository_has(ours, tmp_path, capsys):
     options = ("--output_format", "huggingface", *yaml_options(ours / "encoder", "encoder"))
-    weights = checkpoint(ours / "encoder", "encoder")
+    weights = alone(checkpoint(ours / "encoder", "encoder"), tmp_path)
     learned = ("--base_net_cfg.use_relative_positions", "true")
     assert "learned relative positions, for which transformers has no counterpart" in \
         refusal(weights, tmp_path / "out", *options, *learned)

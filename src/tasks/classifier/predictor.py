@@ -1,6 +1,7 @@
 """Classes, or values, of new texts."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -8,6 +9,24 @@ from src.assessment_method import softmax
 from src.tasks.labelled_text import encode_texts
 from src.tasks.prediction import InferenceModel, texts_of
 from src.tokenization import Tokenizer
+
+
+class Classification(NamedTuple):
+    """What a text was found to be: `label` is a name where names are known, else the id."""
+
+    label: str | int
+    label_id: int
+    probability: float
+    text: str
+    text_pair: str | None = None
+
+
+class Regression(NamedTuple):
+    """The value of a text."""
+
+    value: float
+    text: str
+    text_pair: str | None = None
 
 
 class ClassifierPredictor:
@@ -43,6 +62,14 @@ class ClassifierPredictor:
         order = np.concatenate([numbers for _, numbers in parts])
         described = describe(logits[np.argsort(order)], self.labels)
         return [dict(item) | found for item, found in zip(items, described, strict=True)]
+
+
+    def typed(self, result: Mapping) -> "Classification | Regression":
+        """A result of `predict` as a named tuple."""
+        texts = {"text": result.get("text", result.get("sentence")), "text_pair": result.get("text_pair")}
+        if "value" in result:
+            return Regression(result["value"], **texts)
+        return Classification(result["label"], result["label_id"], result["probability"], **texts)
 
 
 def _text_and_pair(item: Mapping) -> tuple[str, str | None]:

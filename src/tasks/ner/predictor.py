@@ -1,6 +1,7 @@
 """Named entities of new sentences."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -8,6 +9,22 @@ from src.tasks.ner.labels import LabelScheme
 from src.tasks.ner.text import NerEncoder, Sentence
 from src.tasks.ner.windows import SentenceWindows
 from src.tasks.prediction import InferenceModel, texts_of
+
+
+class Entity(NamedTuple):
+    """Characters `start` to `end - 1` of a text."""
+
+    type: str
+    text: str
+    start: int
+    end: int
+
+
+class Entities(NamedTuple):
+    """The entities of a text."""
+
+    entities: list[Entity]
+    text: str
 
 
 class NerPredictor:
@@ -48,3 +65,7 @@ class NerPredictor:
         return [dict(item) | {"entities": [{"type": e.type, "text": item["text"][e.start:e.end], "start": e.start,
                                             "end": e.end} for e in entities]}
                 for item, entities in zip(items, windows.entities(tags, self.labels), strict=True)]
+
+    def typed(self, result: Mapping) -> Entities:
+        """A result of `predict` as a named tuple."""
+        return Entities([Entity(**entity) for entity in result["entities"]], result["text"])

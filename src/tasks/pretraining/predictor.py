@@ -1,10 +1,25 @@
 """Words for [MASK] in new texts, by a pre-trained network."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from src.tasks.prediction import InferenceModel, texts_of
 from src.tasks.pretraining.fill_mask import MaskFiller
 from src.tokenization import FullTokenizer
+
+
+class Guess(NamedTuple):
+    """A token that may stand for a [MASK]."""
+
+    token: str
+    probability: float
+
+
+class FilledMasks(NamedTuple):
+    """For each [MASK] of a text the likeliest tokens, best first."""
+
+    masks: list[list[Guess]]
+    text: str
 
 
 class MaskPredictor:
@@ -26,3 +41,7 @@ class MaskPredictor:
         return [dict(item) | {"masks": [[{"token": guess.token, "probability": round(guess.probability, 6)}
                                          for guess in guesses] for guesses in self.filler.fill(text)]}
                 for item in items for text in texts_of(item, self.fields, '"text"')]
+
+    def typed(self, result: Mapping) -> FilledMasks:
+        """A result of `predict` as a named tuple."""
+        return FilledMasks([[Guess(**guess) for guess in guesses] for guesses in result["masks"]], result["text"])

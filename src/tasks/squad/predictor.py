@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,6 +11,17 @@ from src.tasks.squad.answers import AnswerOptions, QuestionAnswers, extract_answ
 from src.tasks.squad.examples import Example, SquadFile
 from src.tasks.squad.features import FeatureOptions, SquadFeatures
 from src.tokenization import FullTokenizer
+
+
+class Answer(NamedTuple):
+    """`context[start:end]` answers the question with probability `score`; without an answer `answer` is empty."""
+
+    answer: str
+    score: float
+    start: int | None
+    end: int | None
+    question: str
+    context: str
 
 
 class SquadPredictor:
@@ -50,6 +62,11 @@ class SquadPredictor:
                     logits[kind, rows, :scores.shape[1]] = scores
         answers = extract_answers(features, logits[0], logits[1], self.answer_options)
         return [dict(item) | _describe(answer) for item, answer in zip(items, answers, strict=True)]
+
+
+    def typed(self, result: Mapping) -> Answer:
+        """A result of `predict` as a named tuple."""
+        return Answer(*(result[field] for field in Answer._fields))
 
 
 def _to_squad(items: Sequence[Mapping]) -> SquadFile:
