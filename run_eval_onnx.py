@@ -10,13 +10,16 @@ from src.errors import run_script
 from src.inference.export import model_path
 from src.inference.exported import check_classes
 from src.inference.onnx_inference import OnnxNetwork
+from src.model_utils.config import WeightsOption
 from src.tasks.evaluation import report_evaluation, task_to_evaluate
 from src.tasks.registry import load_task_config
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
     """Read the configuration, evaluate, print the scores and return them."""
-    config = load_task_config("Evaluate an ONNX model.", with_two_dashes(sys.argv[1:] if argv is None else argv))
+    weights = WeightsOption(lambda _: "export_file_name")  # which describes itself, as a model folder does
+    config = load_task_config("Evaluate an ONNX model.", with_two_dashes(sys.argv[1:] if argv is None else argv),
+                              weights)
     task = task_to_evaluate(config)
     network = OnnxNetwork(model_path(config.export_file_name, "ONNX"), config.description,
                           config.device_target == "CPU")

@@ -55,11 +55,12 @@ def write_card(task: type[Task], folder: ModelFolder, training: Training, home: 
     Raises:
         UserError: it cannot be written.
     """
-    path = folder.path / CARD
+    home = home or folder.path
+    path = home / CARD
     if path.is_file() and _MARK not in path.read_text(encoding="utf-8", errors="replace"):
         print(f"{path} is no model card and stays as it is", file=sys.stderr, flush=True)
         return
-    write_text(path, "\n".join(_card(task, folder, home or folder.path, training)))
+    write_text(folder.path / CARD, "\n".join(_card(task, folder, home, training)))
 
 
 def _card(task: type[Task], folder: ModelFolder, home: Path, training: Training) -> list[str]:

@@ -27,7 +27,8 @@ TASKS = {
 }
 PRETRAINING = "run_pretrain"
 # Those that may name the model folder which says of what task a command is.
-WEIGHTS_OPTIONS = ("export_ckpt_file", "load_finetune_checkpoint_path", "load_checkpoint_path", "eval_ckpt")
+WEIGHTS_OPTIONS = ("export_ckpt_file", "load_finetune_checkpoint_path", "load_checkpoint_path", "eval_ckpt",
+                   "export_file_name")
 
 
 def task_type(description: str) -> type[Task]:

@@ -2,11 +2,13 @@
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import mindspore as ms
 import numpy as np
 import pytest
+import yaml
 from mindspore import Tensor, nn
 from toy_finetuning import SEQ_LENGTH, VOCAB_SIZE, tiny_options, toy_rows, write_rows
 
@@ -15,6 +17,7 @@ import predict
 import quick_start
 import run_classifier
 import run_eval_onnx
+from src import load_predictor
 from src.assessment_method import softmax
 from src.bert_for_pre_training import BertNetworkWithLoss, initialize_parameters
 from src.bert_model import BertConfig
@@ -259,6 +262,38 @@ def test_exported_model_gives_what_the_network_gives(model, tmp_path, capsys):
         logits = graph(Tensor(ids[rows]), Tensor((ids[rows] > 0).astype(np.int32)), Tensor(ids[rows] * 0)).asnumpy()
         np.testing.assert_allclose(softmax(logits).max(axis=1), [item["probability"] for item in wanted[rows]],
                                    atol=2e-6)
+
+
+@pytest.fixture(scope="module")
+def moved(model, tmp_path_factory):
+    """The folder of the classifier at another place, without what it was made from."""
+    return shutil.copytree(model[-1], tmp_path_factory.mktemp("elsewhere") / "moved")
+
+
+def test_a_folder_that_was_moved_predicts_exports_and_evaluates(model, moved, tmp_path, capsys):
+    predict.main([*model, "--text", TEXTS[1]])
+    wanted = results(capsys)
+    predict.main(["--model", str(moved), "--device_target", "CPU", "--text", TEXTS[1]])
+    assert results(capsys) == wanted
+    for options in ([], ["--file_format", "ONNX"]):
+        export.main(["--export_ckpt_file", str(moved), "--device_target", "CPU", "--export_file_name",
+                     str(tmp_path / "bert"), *options])
+    for exported in ("bert.mindir", "bert.onnx"):
+        [found] = load_predictor(tmp_path / exported, device_target="CPU")(TEXTS[1])
+        assert found._asdict() | {"text_pair": None} == {**wanted[0], "text_pair": None} | {
+            "probability": pytest.approx(wanted[0]["probability"], abs=2e-6)}
+    (tmp_path / "bert.vocab.txt").write_text("[PAD]\n")
+    with pytest.raises(UserError, match="bert.vocab.txt does not match its checksum in .*bert.onnx.json"):
+        load_predictor(tmp_path / "bert.onnx", device_target="CPU")
+
+
+def test_the_card_of_a_training(moved):
+    text = (moved / "README.md").read_text(encoding="utf-8")
+    front = yaml.safe_load(text.split("---\n")[1])
+    scores = {metric["type"]: metric["value"] for metric in front["model-index"][0]["results"][0]["metrics"]}
+    best = json.loads((moved / "classifier_best.about.json").read_text())
+    assert scores["accuracy"] == pytest.approx(best["results"]["accuracy"])
+    assert "| optimizer | " in text and "![Curve of the training](loss.png)" in text
 
 
 @pytest.mark.parametrize(("options", "message"), [
