@@ -1,6 +1,7 @@
 """Exported ONNX models get the scores of the checkpoints that they were made from."""
 
 import json
+import shutil
 import sys
 import zlib
 
@@ -67,10 +68,13 @@ def test_scores_of_the_classifier(classifier, tmp_path, capsys):
 
 def test_model_and_description_are_ordinary_files(classifier):
     folder = classifier[0] / "new"
-    assert {path.name for path in folder.iterdir()} == {"bert.onnx", "bert.onnx.json"}
+    assert {path.name for path in folder.iterdir()} == {"bert.onnx", "bert.onnx.json", "bert.labels.txt"}
     assert {oct(path.stat().st_mode & 0o444) for path in folder.iterdir()} == {"0o444"}
     about = json.loads((folder / "bert.onnx.json").read_text(encoding="utf-8"))
     assert about.pop("crc32") == f"{zlib.crc32((folder / 'bert.onnx').read_bytes()):08x}"
+    model = about.pop("model")
+    assert model["network"]["vocab_size"] == VOCAB_SIZE
+    assert model["options"] == {"do_lower_case": True, "num_class": 3, "assessment_method": "Accuracy"}
     assert about == {
         "task": "run_classifier", "format": "ONNX", "inputs": ["input_ids", "input_mask", "token_type_id"],
         "input_shape": [None, None], "input_type": "int32", "outputs": ["logits"], "num_class": CLASSES,
@@ -121,7 +125,8 @@ def test_scores_of_the_entities(tmp_path):
     (["--export_file_name", "absent"], "export_file_name: there is no ONNX model absent.onnx"),
     (["--eval_data_file_path", ""], "eval_data_file_path is not set"),
     (["--num_class", "2", "--label_file_path", ""], "bert.onnx has 3 classes, but the configuration has 2"),
-    (["--bert_net_cfg.vocab_size", "50", "--bert_net_cfg.seq_length", "64"], "seq_length"),
+    (["--bert_net_cfg.seq_length", "64"], "seq_length"),
+    (["--bert_net_cfg.vocab_size", "50"], "vocab_size is 50, but the weights in .*bert.onnx have 40"),
 ])
 def test_mistakes(classifier, options, message):
     folder, common = classifier
@@ -130,11 +135,17 @@ def test_mistakes(classifier, options, message):
     assert "\n" not in str(caught.value)
 
 
-def test_model_of_another_task(classifier, tmp_path):
+@pytest.fixture
+def alone(classifier, tmp_path):
+    """The model without what stands beside it."""
+    return shutil.copy(classifier[0] / "new" / "bert.onnx", tmp_path / "bert.onnx")
+
+
+def test_model_of_another_task(alone, tmp_path):
     folder = toy_squad.write_toy(tmp_path, dev=toy_squad.toy_squad(2))
     with pytest.raises(UserError, match="bert.onnx is of run_classifier, but the configuration is of run_squad"):
         run_eval_onnx.main(["--description", "run_squad", *toy_squad.tiny_options(folder, folder),
-                            "--export_file_name", str(classifier[0] / "new" / "bert.onnx")])
+                            "--export_file_name", str(alone)])
 
 
 def test_wrong_labels_and_damaged_models(classifier, tmp_path):
@@ -149,12 +160,11 @@ def test_wrong_labels_and_damaged_models(classifier, tmp_path):
         run_eval_onnx.main([*options, "--export_file_name", str(tmp_path / "cut.onnx")])
 
 
-def test_records_that_are_too_long(classifier, tmp_path):
+def test_records_that_are_too_long(classifier, alone, tmp_path):
     rows = {name: np.tile(values, 4) if name != "label_ids" else values for name, values in toy_rows(4).items()}
     write_rows(tmp_path / "dev.mindrecord", rows)
-    folder, options = classifier
     with pytest.raises(UserError, match="bert.onnx: cannot compute a batch .* at most 32 tokens") as caught:
-        run_eval_onnx.main([*options, "--export_file_name", str(folder / "new" / "bert.onnx"),
+        run_eval_onnx.main([*classifier[1], "--export_file_name", str(alone),
                             "--eval_data_file_path", str(tmp_path / "dev.mindrecord"),
                             "--bert_net_cfg.seq_length", "64", "--bert_net_cfg.max_position_embeddings", "64"])
     assert "\n" not in str(caught.value)
