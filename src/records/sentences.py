@@ -8,7 +8,7 @@ are not touched, so that files of others, which have no such line, are read as w
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -90,10 +90,10 @@ def read_sentences(records: RecordSource) -> list[Source] | None:
 
 def _parse(line: str, where: Place) -> dict[str, Any]:
     fields = parse_json(line, where, _EXAMPLE)
-    if not isinstance(fields, Mapping):
+    if not isinstance(fields, dict):
         raise UserError(f"{where}: found no JSON object, expected {_EXAMPLE}")
-    for name, kind in (("text", str), ("records", int)):
-        member(dict(fields), name, kind, f"{where}: ", hint="make the records anew")
-    if fields["records"] < 0:
-        raise UserError(f"{where}: records is {fields['records']}, expected 0 or more; make the records anew")
-    return dict(fields)
+    hint = "make the records anew"
+    member(fields, "text", str, f"{where}: ", hint=hint)
+    if member(fields, "records", int, f"{where}: ", hint=hint) < 0:
+        raise UserError(f"{where}: records is {fields['records']}, expected 0 or more; {hint}")
+    return fields
