@@ -28,6 +28,7 @@ class Source(NamedTuple):
 
     records: range
     fields: dict[str, Any]  # text, file, line and what else the task wrote
+    where: str  # the line that says it, for messages
 
     @property
     def text(self) -> str:
@@ -79,8 +80,9 @@ def read_sentences(records: RecordSource) -> list[Source] | None:
     for path, file, num_rows in zip(paths, records.files, records.rows_of_files, strict=True):
         end = first + num_rows
         for number, line in read_lines(path):
-            fields = _parse(line, Place(path, number))
-            sources.append(Source(range(first, first + fields["records"]), fields))
+            where = Place(path, number)
+            fields = _parse(line, where)
+            sources.append(Source(range(first, first + fields["records"]), fields, where))
             first += fields["records"]
         if first != end:
             raise UserError(f"{path}: its sentences became {num_rows + first - end} records, but {file} has "

@@ -107,8 +107,9 @@ class TaggedLines:
             if tags[entity.start][0] not in "BS":
                 self.num_unopened += 1
                 self.first_unopened = self.first_unopened or f"line {first_line + entity.start}"
-        return Sentence(self.separator.join(tokens), tuple(Span(starts[e.start], ends[e.end - 1], e.type)
-                                                           for e in entities), Place(self.path, first_line))
+        spans = tuple(Span(starts[e.start], ends[e.end - 1], e.type) for e in entities)
+        return Sentence(self.separator.join(tokens), spans, Place(self.path, first_line),
+                        tuple(zip(starts, ends, strict=True)))
 
 
 def read_msra(path: str | Path, class_filter: str = "NAMEX") -> list[Sentence]:
