@@ -302,7 +302,10 @@ def _leads_elsewhere(path: Path) -> bool:
 # ---------------------------------------------------------------- JSON
 
 def write_json_lines(path: str | Path, items: Iterable[Mapping]) -> None:
-    """Write a file of JSON objects, one a line; characters stay readable."""
-    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+    """Write a file of JSON objects, one a line; characters stay readable.
+
+    Half of a surrogate pair, which JSON allows and UTF-8 does not, is written as JSON's own escape.
+    """
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
         for item in items:
             file.write(json.dumps(item, ensure_ascii=False) + "\n")

@@ -341,7 +341,7 @@ class _CharacterTable(dict):
             return ""
         if any(first <= ord(c) <= last for first, last in CJK_BLOCKS):
             return f" {c} "
-        if _is_punctuation(c) and self._is_inert(c):
+        if is_punctuation(c) and self._is_inert(c):
             return f" {c} "
         return c
 
@@ -367,13 +367,14 @@ class _WordCache(dict):
         return value
 
 
-def _is_punctuation(c: str) -> bool:
+def is_punctuation(c: str) -> bool:
+    """Whether BERT takes a character for a punctuation mark, and so for a token of its own."""
     # Every ASCII character but letters, digits and space counts: "$" and "^" too, which Unicode calls symbols.
     return ("!" <= c <= "~" and not c.isalnum()) or unicodedata.category(c)[0] == "P"
 
 
 def _split_at_punctuation(word: str) -> list[str]:
-    return "".join(f" {c} " if _is_punctuation(c) else c for c in word).split()
+    return "".join(f" {c} " if is_punctuation(c) else c for c in word).split()
 
 
 def _without_surrogates(text: str) -> str:

@@ -1,20 +1,24 @@
 """What the generators of named-entity records share: writing records and label file, and saying what became of them."""
 
 import argparse
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import fields
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from src.errors import UserError
 from src.files import check_output, make_output_dir
 from src.generate_mindrecord.options import RecordOptions, add_record_options
+from src.records.sentences import writing_sentences
 from src.records.writer import EXTENSIONS, SCHEMA_NAME, RecordWriter, write_schema_json
 from src.tasks.ner.corpora import TaggedLines
+from src.tasks.ner.evaluated import source_fields
 from src.tasks.ner.labels import LABEL_FILE, LabelScheme
-from src.tasks.ner.text import UNITS, NerEncoder, Sentence, SentenceTokenizer, ner_columns
+from src.tasks.ner.text import UNITS, NerEncoder, Sentence, SentenceTokenizer, Tokens, ner_columns
 from src.tokenization import FullTokenizer
 
 _PARTS_AT_ONCE = 2048  # encoded and written; bounds memory
@@ -98,7 +102,7 @@ def write_files(files: Mapping[Path, Sequence[Sentence]], labels: LabelScheme, o
         for path, sentences in files.items():
             encoder = NerEncoder(tokenizer, labels, length)
             writer = stack.enter_context(RecordWriter(path, ner_columns(length), dataset_format))
-            parts = (part for sentence in sentences for part in encoder.encode(sentence) if len(part[0]))
+            parts = _parts(encoder, sentences, stack.enter_context(writing_sentences(path)))
             while block := list(islice(parts, _PARTS_AT_ONCE)):
                 writer.write(encoder.records(block))
             reports += [f"{path}: {writer.num_rows} records of {len(sentences)} sentences with "
@@ -110,6 +114,16 @@ def write_files(files: Mapping[Path, Sequence[Sentence]], labels: LabelScheme, o
         write_schema_json(directory / SCHEMA_NAME, ner_columns(length), 0)
     reports.append(f"{len(labels.types)} entity types in {directory / LABEL_FILE}: {', '.join(labels.types)}")
     print("\n".join(reports))
+
+
+def _parts(encoder: NerEncoder, sentences: Iterable[Sentence], add_source: Callable[..., None]
+           ) -> Iterator[tuple[Tokens, np.ndarray]]:
+    """The parts of the sentences that become records; tells of each sentence which these are."""
+    for sentence in sentences:
+        parts = [part for part in encoder.encode(sentence) if len(part[0])]
+        fields = source_fields(sentence, [tokens for tokens, _ in parts], encoder.tokenizer)
+        add_source(sentence.where, sentence.text, len(parts), **fields)
+        yield from parts
 
 
 def _notes(encoder: NerEncoder) -> list[str]:

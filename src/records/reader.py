@@ -80,6 +80,7 @@ class Records:
         columns: {name: (dtype, values in a record)} of the columns that were asked for, in that order.
         num_rows: number of records, after the limit `num_samples`.
         seq_length: values of `input_ids` in a record (None without that column).
+        rows_of_files: number of records in each file.
     """
 
     def __init__(self, readers: Sequence[RecordFile], columns: dict[str, tuple[str, int]]) -> None:
@@ -87,7 +88,8 @@ class Records:
         self.columns = columns
         self.seq_length = columns["input_ids"][1] if "input_ids" in columns else None
         self._readers = readers
-        self._ends = np.cumsum([len(reader) for reader in readers])
+        self.rows_of_files = [len(reader) for reader in readers]
+        self._ends = np.cumsum(self.rows_of_files)
         self.num_rows = int(self._ends[-1])
 
     def read(self, rows: np.ndarray, columns: Iterable[str] | None = None) -> dict[str, np.ndarray]:
@@ -194,7 +196,7 @@ def _record_files(directory: Path, kind: str) -> Iterator[Path]:
         folders[:] = [folder for folder in folders if not folder.startswith(".")]  # files being written
         for name in names:
             is_kind = RECORD_FILE_NAMES[kind].search(name)
-            if is_kind and not name.startswith(".") and not name.endswith((".db", ".json")):
+            if is_kind and not name.startswith(".") and not name.endswith((".db", ".json", ".jsonl")):
                 yield Path(parent, name)
 
 

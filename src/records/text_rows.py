@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 from src.errors import UserError, quoted
 from src.json_files import parse_json
-from src.text_files import read_lines
+from src.text_files import Place, read_lines
 
 
 class Row(NamedTuple):
     """The fields of one row by column name; strings, and any JSON value from JSON lines."""
 
-    where: str  # file and line
+    where: str  # a `Place`: file and line
     fields: Mapping[str, Any]
 
 
@@ -24,7 +24,7 @@ def read_json_lines(path: Path) -> Iterator[Row]:
         UserError: the file cannot be read, is not UTF-8, or a line is empty or something else.
     """
     for number, line in read_lines(path):
-        where = f"{path}, line {number}"
+        where = Place(path, number)
         if line.isspace():
             raise UserError(f"{where}: the line is empty, expected a JSON object; remove the line")
         fields = parse_json(line, where, "one JSON object a line")
@@ -45,7 +45,7 @@ def read_tsv(path: Path, columns: Sequence[str] | None = None, left_out: list[in
         UserError: the file cannot be read, is not UTF-8, or a row has a wrong number of fields.
     """
     for number, line in read_lines(path):
-        where = f"{path}, line {number}"
+        where = Place(path, number)
         values = line.removesuffix("\n").removesuffix("\r").split("\t")
         if columns is None:
             columns = _header(where, values)
@@ -68,7 +68,7 @@ def read_csv(path: Path) -> Iterator[Row]:
     reader = csv.reader((line for _, line in read_lines(path)), strict=True)
     columns = None
     while True:
-        where = f"{path}, line {reader.line_num + 1}"
+        where = Place(path, reader.line_num + 1)
         try:
             values = next(reader, None)
         except csv.Error as error:

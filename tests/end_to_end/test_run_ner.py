@@ -47,12 +47,13 @@ def test_training_learns_and_leaves_everything(trained):
     assert {"accuracy", "bf1", "mf1", "entity_f1", "entity_f1_name"} < read_metrics(output / "metrics.jsonl")[-1].keys()
 
 
-def test_predictions_tell_what_was_found_in_each_record(data, trained):
+def test_predictions_tell_what_was_found_in_each_sentence(data, trained):
     lines = read_lines(trained[0] / "ner_predictions.jsonl")
     gold = read_lines(data / "dev.json")
     assert [line["index"] for line in lines] == list(range(COUNT))
-    for line, sentence in zip(lines, gold, strict=True):
-        expected = sorted((start, end + 1, kind, " ".join(mention)) for kind, mentions in sentence["label"].items()
+    for number, (line, sentence) in enumerate(zip(lines, gold, strict=True), 1):
+        assert (line["text"], line["file"], line["line"]) == (sentence["text"], str(data / "dev.json"), number)
+        expected = sorted((start, end + 1, kind, mention) for kind, mentions in sentence["label"].items()
                           for mention, spans in mentions.items() for start, end in spans)
         assert [(e["start"], e["end"], e["type"], e["text"]) for e in line["gold"]] == expected
 

@@ -108,7 +108,8 @@ class ClassifierTask(FinetuneTask):
             results = regression_scores(logits[:, 0], labels)
         else:
             results = classification_scores(logits, labels)
-        return Evaluation(results, self._lines(results, labels), lambda path: self._write(path, logits, labels))
+        return Evaluation(results, self._lines(results, labels),
+                          lambda path: self._write(path, batches.records, logits, labels))
 
     def _lines(self, results: dict[str, float], labels: np.ndarray) -> list[str]:
         """The lines of the original for the chosen method."""
@@ -122,12 +123,12 @@ class ClassifierTask(FinetuneTask):
         name = "Spearman" if self.method == "spearman_correlation" else "Pearson"
         return [f"{name} Correlation is {results[name.lower()]:.6f}"]
 
-    def _write(self, path: Path, logits: np.ndarray, labels: np.ndarray) -> None:
-        described = describe(logits, self.labels)
+    def _write(self, path: Path, records: RecordSource, logits: np.ndarray, labels: np.ndarray) -> None:
         names = self.labels or range(self.config.num_class)
         gold = [round(float(label), 6) if self.is_regression else names[label] for label in labels]
-        write_json_lines(path, ({"index": index, **item, "gold": right}
-                                for index, (item, right) in enumerate(zip(described, gold, strict=True))))
+        items = zip(_texts(records), describe(logits, self.labels), gold, strict=True)
+        write_json_lines(path, ({"index": index, **text, **item, "gold": right}
+                                for index, (text, item, right) in enumerate(items)))
 
     # ------------------------------------------------------------ exchange of checkpoints
 
@@ -171,3 +172,15 @@ def label_column(records: RecordSource) -> np.ndarray:
     """The labels of all records [n]."""
     parts = np.array_split(np.arange(records.num_rows), -(-records.num_rows // 4096))
     return np.concatenate([records.read(rows, ["label_ids"])["label_ids"][:, 0] for rows in parts])
+
+
+def _texts(records: RecordSource) -> list[dict]:
+    """Place and texts of each record, as far as they are known."""
+    from src.records.sentences import read_sentences  # no prediction needs it
+
+    texts: list[dict] = [{}] * records.num_rows
+    for source in read_sentences(records) or []:
+        pair = {"text_pair": source.fields["text_pair"]} if source.fields.get("text_pair") is not None else {}
+        for row in source.records:
+            texts[row] = {**source.place, "text": source.text, **pair}
+    return texts

@@ -8,7 +8,7 @@ from src.errors import UserError, quoted
 from src.json_files import parse_json
 from src.tasks.ner.labels import Span, parse_tag, spans_of_tags
 from src.tasks.ner.text import Sentence
-from src.text_files import check_path, read_lines
+from src.text_files import Place, check_path, read_lines
 
 # In the order of their ids in CLUENER's own label2id.json.
 CLUENER_TYPES = ("address", "book", "company", "game", "government", "movie", "name", "organization", "position",
@@ -27,7 +27,7 @@ def read_cluener(path: str | Path) -> Iterator[Sentence]:
     for number, line in read_lines(path):
         if not line.strip():
             continue
-        where = f"{path}, line {number}"
+        where = Place(path, number)
         content = parse_json(line, where, f"a line such as {_CLUENER_EXAMPLE}")
         try:
             text, label = content["text"], content.get("label", {})
@@ -107,8 +107,9 @@ class TaggedLines:
             if tags[entity.start][0] not in "BS":
                 self.num_unopened += 1
                 self.first_unopened = self.first_unopened or f"line {first_line + entity.start}"
-        return Sentence(self.separator.join(tokens), tuple(Span(starts[e.start], ends[e.end - 1], e.type)
-                                                           for e in entities), f"{self.path}, line {first_line}")
+        spans = tuple(Span(starts[e.start], ends[e.end - 1], e.type) for e in entities)
+        return Sentence(self.separator.join(tokens), spans, Place(self.path, first_line),
+                        tuple(zip(starts, ends, strict=True)))
 
 
 def read_msra(path: str | Path, class_filter: str = "NAMEX") -> list[Sentence]:
@@ -126,7 +127,7 @@ def read_msra(path: str | Path, class_filter: str = "NAMEX") -> list[Sentence]:
     try:
         for _, element in ElementTree.iterparse(check_path(str(path))):
             if element.tag == "SENTENCE":
-                where = f"{path}, sentence {len(sentences) + 1}"
+                where = Place(path, len(sentences) + 1, "sentence")
                 text, entities = _flatten(element, markers, where)
                 sentences.append(Sentence(text, tuple(entities), where))
                 element.clear()

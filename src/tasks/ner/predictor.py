@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from src.tasks.ner.labels import LabelScheme
-from src.tasks.ner.text import NerEncoder, Sentence
+from src.tasks.ner.text import NerEncoder, Sentence, describe_entity
 from src.tasks.ner.windows import SentenceWindows
 from src.tasks.prediction import InferenceModel, texts_of
 
@@ -62,8 +62,7 @@ class NerPredictor:
         for (found,), numbers in self.model.compute(columns, self.batch_size):
             for of_window, number in zip(found, numbers, strict=True):
                 tags[number] = of_window[1:ends[number]]
-        return [dict(item) | {"entities": [{"type": e.type, "text": item["text"][e.start:e.end], "start": e.start,
-                                            "end": e.end} for e in entities]}
+        return [dict(item) | {"entities": [describe_entity(item["text"], entity) for entity in entities]}
                 for item, entities in zip(items, windows.entities(tags, self.labels), strict=True)]
 
     def typed(self, result: Mapping) -> Entities:

@@ -1,6 +1,6 @@
 """Named-entity recognition as a fine-tuning task."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from src.onnx_graph import Head
 from src.records.reader import SEQUENCE_COLUMNS, Records, RecordSource
 from src.tasks.base import ExchangeHead
 from src.tasks.finetune_task import Evaluation, FinetuneTask, finetune_tokenizer, token_limits
-from src.tasks.ner.labels import CRF_STATES, LABEL_FILE, OUTSIDE, LabelScheme, Span
+from src.tasks.ner.labels import CRF_STATES, LABEL_FILE, OUTSIDE, LabelScheme
 from src.tasks.ner.predictor import NerPredictor
 from src.tasks.ner.text import NerEncoder, SentenceTokenizer
 from src.tasks.ner.windows import SentenceWindows
@@ -165,32 +165,17 @@ class NerTask(FinetuneTask):
         return self._score_records(batches.records, _of_tokens(gold, ends), _of_tokens(predicted, ends))
 
     def _score_records(self, records: RecordSource, gold: list[np.ndarray], predicted: list[np.ndarray]) -> Evaluation:
-        from src.tasks.ner.scores import (  # no prediction needs it
-            entity_counts,
-            entity_lines,
-            entity_results,
-            token_scores,
-        )
+        from src.tasks.ner.evaluated import evaluated_sentences  # no prediction needs these
+        from src.tasks.ner.scores import entity_counts, entity_lines, entity_results, token_scores
 
-        decode = self.labels.decode
-        counts = entity_counts(map(decode, gold), map(decode, predicted), self.labels.types)
-        tokens = token_scores(np.concatenate(gold), np.concatenate(predicted))
-        return Evaluation(tokens.results() | entity_results(counts), tokens.lines(self.method) + entity_lines(counts),
-                          lambda path: write_json_lines(path, self._items(records, gold, predicted)))
-
-    def _items(self, records: RecordSource, gold: list[np.ndarray], predicted: list[np.ndarray]) -> Iterator[dict]:
-        """What was found in each record, and what is there; positions count its tokens without [CLS]."""
-        for row, (found, there) in enumerate(zip(predicted, gold, strict=True)):
-            ids = records.read(np.array([row]), ["input_ids"])["input_ids"][0, 1:] if self._vocab else None
-            yield {"index": row, "entities": [self._item(span, ids) for span in self.labels.decode(found)],
-                   "gold": [self._item(span, ids) for span in self.labels.decode(there)]}
-
-    def _item(self, span: Span, ids: np.ndarray | None) -> dict:
-        item = {"type": span.type, "start": span.start, "end": span.end}
-        if ids is None or self._vocab is None:
-            return item
-        tokens = self._vocab.convert_ids_to_tokens(ids[span.start:span.end])
-        return item | {"text": " ".join(tokens).replace(" ##", "")}
+        sentences, note = evaluated_sentences(records, list(map(len, gold)), self._vocab, self.config.text_unit)
+        scored = [sentence.score(gold, predicted, self.labels) for sentence in sentences]
+        counts = entity_counts([one.gold for one in scored], [one.found for one in scored], self.labels.types)
+        tokens = token_scores(*(np.concatenate(tags) for tags in zip(*(one[2:] for one in scored), strict=True)))
+        return Evaluation(tokens.results() | entity_results(counts),
+                          [*tokens.lines(self.method), *filter(None, [note]), *entity_lines(counts)],
+                          lambda path: write_json_lines(path, (sentence.item(index, one) for index, (sentence, one)
+                                                               in enumerate(zip(sentences, scored, strict=True)))))
 
     @cached_property
     def _vocab(self) -> Vocabulary | None:

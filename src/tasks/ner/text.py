@@ -5,9 +5,9 @@ that makes an entity's characters exact whatever the tokenizer drops, splits or 
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,11 +21,20 @@ _BREAKS = ("。！？!?；;\n", "，、,：:")  # where a long sentence is cut b
 
 
 class Sentence(NamedTuple):
-    """A text and its entities, spans of its characters; `where` names its origin to the user."""
+    """A text and its entities, spans of its characters; `where` names its origin to the user.
+
+    `words` are the first character of each and the one after its last, where the data say what a word is.
+    """
 
     text: str
     entities: tuple[Span, ...] = ()
     where: str = ""
+    words: tuple[tuple[int, int], ...] = ()
+
+
+def describe_entity(text: str, span: Span) -> dict[str, Any]:
+    """An entity, a span of characters of the text, as predictions name it."""
+    return {"type": span.type, "text": text[span.start:span.end], "start": span.start, "end": span.end}
 
 
 @dataclass(frozen=True)
@@ -44,14 +53,51 @@ class Tokens:
         """Tokens `begin` to `end - 1`; characters are counted in the whole text as before."""
         return Tokens(self.ids[begin:end], self.starts[begin:end], self.ends[begin:end])
 
-    def to_characters(self, spans: Iterable[Span]) -> list[Span]:
-        """Spans of these tokens as spans of characters of the text."""
-        return [Span(self.starts[first], self.ends[end - 1], name) for first, end, name in spans]
-
     def to_tokens(self, entity: Span) -> Span | None:
         """The tokens that were made from characters of this entity, None when there are none."""
         first, end = bisect_right(self.ends, entity.start), bisect_left(self.starts, entity.end)
         return Span(first, end, entity.type) if first < end else None
+
+
+@dataclass(frozen=True)
+class Units:
+    """What has a tag of its own in a sentence, each token or each word: the token that gives it, its start and end."""
+
+    firsts: Sequence[int]
+    starts: Sequence[int]
+    ends: Sequence[int]
+
+    def part(self, begin: int, end: int) -> "Units":
+        """The units whose tags tokens `begin` to `end - 1` give, counting the tokens from `begin`."""
+        low, high = bisect_left(self.firsts, begin), bisect_left(self.firsts, end)
+        return Units([first - begin for first in self.firsts[low:high]], self.starts[low:high], self.ends[low:high])
+
+    def decode(self, ids: Sequence[int] | np.ndarray, labels: LabelScheme) -> list[Span]:
+        """Entities as spans of units, from the tag ids of all tokens."""
+        return labels.decode(ids[first] for first in self.firsts)
+
+    def places(self, spans: Sequence[Span]) -> list[Span]:
+        """Spans of units as the places where these start and end."""
+        return [Span(self.starts[first], self.ends[end - 1], name) for first, end, name in spans]
+
+
+def token_units(starts: Sequence[int], ends: Sequence[int]) -> Units:
+    """Each token by itself."""
+    return Units(range(len(starts)), starts, ends)
+
+
+def word_units(words: Sequence[tuple[int, int]], starts: Sequence[int]) -> Units:
+    """Words, each with the tag of its first piece, the convention of conlleval, seqeval and transformers.
+
+    The network tags every piece, and a CRF finds the best path over all; the tags of the other pieces do not count.
+
+    Args:
+        words: the first character of each, and the one after its last; a word without a token is left out.
+        starts: the first character of each token.
+    """
+    firsts = [(bisect_left(starts, start), start, end) for start, end in words]
+    kept = [unit for unit in firsts if unit[0] < len(starts) and starts[unit[0]] < unit[2]]
+    return Units(*map(list, zip(*kept, strict=True))) if kept else Units([], [], [])
 
 
 class SentenceTokenizer:
@@ -69,6 +115,18 @@ class SentenceTokenizer:
         self.tokenizer = tokenizer
         self.unit = unit
         self._ids_of: dict[str, list[int]] = {}  # of a single character
+
+    def words(self, sentence: Sentence) -> Sequence[tuple[int, int]]:
+        """The words of a sentence: those that the data name, in new text those of `split_words`."""
+        from src.tasks.ner.words import split_words  # characters need no words
+
+        return sentence.words or split_words(sentence.text)
+
+    def units(self, sentence: Sentence, tokens: Tokens) -> Units:
+        """The units of a sentence of these tokens."""
+        if self.unit == "word":
+            return word_units(self.words(sentence), tokens.starts)
+        return token_units(tokens.starts, tokens.ends)
 
     def __call__(self, text: str) -> Tokens:
         """Tokens of a text."""

@@ -7,7 +7,7 @@ import numpy as np
 
 from src.records.reader import SEQUENCE_COLUMNS
 from src.tasks.ner.labels import LabelScheme, Span
-from src.tasks.ner.text import NUM_SPECIAL, NerEncoder, Sentence, Tokens
+from src.tasks.ner.text import NUM_SPECIAL, NerEncoder, Sentence
 
 
 class Window(NamedTuple):
@@ -73,25 +73,12 @@ class SentenceWindows:
     def entities(self, tags: Sequence[np.ndarray], labels: LabelScheme) -> list[list[Span]]:
         """Entities of each sentence, in characters, from the tag ids of the tokens of each window."""
         found: list[list[Span]] = [[] for _ in self.sentences]
+        units = list(map(self._encoder.tokenizer.units, self.sentences, self._tokens))
         for window, ids in zip(self.windows, tags, strict=True):
-            tokens: Tokens = self._tokens[window.sentence].part(window.begin, window.end)
-            spans = [span for span in labels.decode(ids)
-                     if window.first <= window.begin + span.start < window.last]
-            entities = tokens.to_characters(spans)
-            if self._encoder.tokenizer.unit == "word":
-                entities = [whole_words(self.sentences[window.sentence].text, entity) for entity in entities]
-            for entity in entities:
-                of_sentence = found[window.sentence]
-                if not of_sentence or entity.start >= of_sentence[-1].end:
-                    of_sentence.append(entity)
+            here = units[window.sentence].part(window.begin, window.end)
+            spans = [span for span in here.decode(ids, labels)
+                     if window.first <= window.begin + here.firsts[span.start] < window.last]
+            of_sentence = found[window.sentence]
+            of_sentence += [entity for entity in here.places(spans)
+                            if not of_sentence or entity.start >= of_sentence[-1].end]
         return found
-
-
-def whole_words(text: str, entity: Span) -> Span:
-    """Widen an entity that begins or ends inside a word, whose pieces got different tags, to the whole word."""
-    start, end = entity.start, entity.end
-    while start > 0 and text[start - 1].isalnum() and text[start].isalnum():
-        start -= 1
-    while end < len(text) and text[end - 1].isalnum() and text[end].isalnum():
-        end += 1
-    return entity._replace(start=start, end=end)

@@ -1,7 +1,7 @@
 """Extractive question answering (SQuAD 1.1 and 2.0) as a fine-tuning task."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from src.bert_for_finetune import BertSquad
 from src.bert_model import BertConfig
 from src.dataset import EvaluationBatches, Limit
 from src.errors import UserError
-from src.files import atomic_write, is_passed_on
+from src.files import atomic_write, is_passed_on, write_json_lines
 from src.finetune_eval_model import BertSquadModel, WithPrefix
 from src.model_utils.config import Config
 from src.onnx_graph import Head
@@ -32,7 +32,7 @@ from src.tasks.squad.answers import (
 )
 from src.tasks.squad.examples import read_squad
 from src.tasks.squad.features import FeatureOptions, SquadFeatures, report_lines
-from src.tasks.squad.predictor import SquadPredictor
+from src.tasks.squad.predictor import SquadPredictor, describe_answer
 from src.tokenization import FullTokenizer
 
 _MINIMUM = float(np.finfo(np.float32).min)
@@ -182,7 +182,19 @@ class SquadTask(FinetuneTask):
             scores = score_squad_2(examples, texts) | best_thresholds(examples, best_texts, null_odds)
             lines = [json.dumps({"exact_match": scores["exact"], "f1": scores["f1"]}), json.dumps(scores)]
             results = {"exact_match": scores.pop("exact")} | scores
-        return Evaluation(results, lines, lambda path: write_predictions(path, by_id, self.version_2))
+        return Evaluation(results, lines, lambda path: self._write(path, by_id))
+
+    def _write(self, path: Path, answers: Mapping[str, QuestionAnswers]) -> None:
+        write_predictions(path, answers, self.version_2)
+        if not is_passed_on(path):
+            write_json_lines(path.with_name(f"{self.name}_{path.stem}.jsonl"), self._items(answers))
+
+    def _items(self, answers: Mapping[str, QuestionAnswers]) -> Iterator[dict]:
+        """Questions, contexts and answers as `predict.py` writes them, with the annotated ones."""
+        for index, example in enumerate(self.features.examples):
+            yield {"index": index, "id": example.qas_id, "file": str(self.features.files[0]), "place": example.place,
+                   "question": example.question, "context": self.features.texts[example.context],
+                   **describe_answer(answers[example.qas_id]), "gold": [answer.text for answer in example.answers]}
 
 
 def is_json(path: str) -> bool:

@@ -1,18 +1,25 @@
 """The classifier and its scores against PyTorch, scikit-learn and scipy (committed numbers)."""
 
+import json
 
 import numpy as np
 import pytest
+from command_line import command_line
 from mindspore import Tensor
 from paths import FIXTURES
+from toy_finetuning import TINY, toy_rows, write_rows
 
 from src.assessment_method import classification_scores, regression_scores
 from src.bert_for_finetune import BertCLS
 from src.bert_model import BertConfig
 from src.errors import UserError
 from src.finetune_eval_model import BertCLSModel, WithPrefix
+from src.records.sentences import writing_sentences
 from src.tasks.classifier.predictor import describe
+from src.tasks.classifier.task import ClassifierTask
 from src.tasks.labelled_text import read_labels
+from src.tasks.registry import load_task_config
+from src.text_files import Place
 from src.training.optimizer import AdamWeightDecay, WarmUpPolynomialDecay
 from src.training.train_step import TrainStep
 
@@ -87,6 +94,28 @@ def test_predictions_are_described():
                                                  {"label": "bad", "label_id": 0, "probability": 0.5}]
     assert describe(logits, None)[0]["label"] == 1
     assert describe(np.array([[0.25]]), None) == [{"value": 0.25}]
+
+
+def test_predictions_name_the_texts_beside_the_records(tmp_path):
+    path = write_rows(tmp_path / "dev.mindrecord", rows := toy_rows(3))
+    with writing_sentences(path) as add:
+        add(Place("dev.csv", 2), "甲", 1, text_pair="乙")
+        add(Place("dev.csv", 5), "丙", 1, text_pair=None)
+        add("", "丁", 1)
+    task = ClassifierTask.from_config(load_task_config("", ["--description", "run_classifier", *command_line(
+        TINY, {"eval_data_file_path": path})]))
+
+    def network(ids, mask, segments):
+        return Tensor(np.tile(np.float32([0, 2, 1]), (ids.shape[0], 1)))
+
+    task.evaluate(network, task.evaluation_batches()).write_predictions(tmp_path / "found.jsonl")
+    items = [json.loads(line) for line in (tmp_path / "found.jsonl").read_text(encoding="utf-8").splitlines()]
+    described = {"label": 1, "label_id": 1, "probability": 0.665241}
+    golds = [{"gold": int(label)} for label in rows["label_ids"][:, 0]]
+    assert items == [
+        {"index": 0, "file": "dev.csv", "line": 2, "text": "甲", "text_pair": "乙", **described, **golds[0]},
+        {"index": 1, "file": "dev.csv", "line": 5, "text": "丙", **described, **golds[1]},
+        {"index": 2, "text": "丁", **described, **golds[2]}]
 
 
 def test_labels_file(tmp_path):

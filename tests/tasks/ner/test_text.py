@@ -5,7 +5,7 @@ import pytest
 from src.errors import UserError
 from src.tasks.ner.corpora import CLUENER_TYPES, TaggedLines, read_cluener, read_msra
 from src.tasks.ner.labels import LabelScheme, Span
-from src.tasks.ner.text import NerEncoder, Sentence, SentenceTokenizer, SkippedEntities
+from src.tasks.ner.text import NerEncoder, Sentence, SentenceTokenizer, SkippedEntities, token_units
 from src.tokenization import SPECIAL_TOKENS, FullTokenizer, Vocabulary
 
 TYPES = LabelScheme(["LOC", "PER"])
@@ -24,7 +24,7 @@ def encoder(tokenizer, seq_length=128, unit="character", labels=TYPES):
 
 def decoded(maker, sentence):
     return sorted(span for tokens, ids in maker.encode(sentence)
-                  for span in tokens.to_characters(maker.labels.decode(ids)))
+                  for span in token_units(tokens.starts, tokens.ends).places(maker.labels.decode(ids)))
 
 
 def made_up(generator, tokenizer, length=60):
@@ -92,7 +92,7 @@ def test_a_character_of_several_pieces_is_one_entity(tokenizer):
     (tokens, ids), = encoder(tokenizer).encode(Sentence("한a", (Span(0, 1, "PER"),)))
     assert len(tokens) == 4
     assert [TYPES.tags[i] for i in ids] == ["B_PER", "M_PER", "E_PER", "O"]
-    assert tokens.to_characters(TYPES.decode(ids)) == [Span(0, 1, "PER")]
+    assert token_units(tokens.starts, tokens.ends).places(TYPES.decode(ids)) == [Span(0, 1, "PER")]
 
 
 def test_what_no_tag_sequence_can_hold_is_counted(tokenizer):

@@ -5,7 +5,7 @@ import pytest
 
 from src.tasks.ner.labels import LabelScheme, Span
 from src.tasks.ner.text import NerEncoder, Sentence, SentenceTokenizer
-from src.tasks.ner.windows import SentenceWindows, cut_windows, whole_words
+from src.tasks.ner.windows import SentenceWindows, cut_windows
 from src.tokenization import SPECIAL_TOKENS, FullTokenizer, Vocabulary
 
 LABELS = LabelScheme(["LOC", "PER"])
@@ -71,19 +71,17 @@ def test_they_read_like_records(tokenizer):
     assert [windows.where(row) for row in range(4)] == ["sentence 1", "x.json, line 2", "sentence 3", "sentence 3"]
 
 
-@pytest.mark.parametrize(("start", "end", "found"), [
-    (4, 7, "Maria Costa"), (0, 11, "Maria Costa"), (6, 8, "Costa"), (11, 12, ","), (13, 14, "Oslo"), (16, 18, "Oslo.")])
-def test_entities_of_words_are_whole_words(start, end, found):
-    text = "Maria Costa, Oslo."
-    entity = whole_words(text, Span(start, end, "PER"))
-    assert (text[entity.start:entity.end], entity.type) == (found, "PER")
-
-
-def test_pieces_of_a_word_with_different_tags_give_one_entity():
+def test_a_word_has_the_tag_of_its_first_piece_also_where_windows_meet():
     words = SentenceTokenizer(FullTokenizer(Vocabulary([*SPECIAL_TOKENS, "ab", "##cd", "##ef"])), unit="word")
-    windows = windows_of([Sentence("abcdef ab")], words, 16)
     single = LABELS.encode([Span(0, 1, "PER")], 1)[0]
+    windows = windows_of([Sentence("abcdef ab")], words, 16)
     assert windows.entities([np.array([single, 0, single, 0])], LABELS) == [[Span(0, 6, "PER")]]
+    assert windows.entities([np.array([0, single, single, single])], LABELS) == [[Span(7, 9, "PER")]]
+    windows = windows_of([Sentence("abcdef ab abcdef")], words, 7)  # five pieces of seven at once
+    assert [(w.begin, w.end, w.first, w.last) for w in windows.windows] == [(0, 5, 0, 3), (2, 7, 3, 7)]
+    begin, _, end = LABELS.encode([Span(0, 3, "LOC")], 3)
+    tags = [np.array([0, 0, 0, single, 0]), np.array([single, begin, end, 0, 0])]
+    assert windows.entities(tags, LABELS) == [[Span(7, 16, "LOC")]]
     characters = windows_of([Sentence("abcdef ab")], SentenceTokenizer(words.tokenizer), 16)
     tags = np.zeros(8, np.int32)
     tags[0] = single

@@ -135,6 +135,13 @@ def test_training_learns_and_leaves_everything(files, trained):
     nbest = json.loads((output / "nbest_predictions.json").read_text())
     assert all(entries[0]["text"] == predictions[qas_id] for qas_id, entries in nbest.items())
     assert set(nbest["1-0"][0]) == {"text", "probability", "start_logit", "end_logit"}
+    items = [json.loads(line) for line in (output / "squad_predictions.jsonl").read_text().splitlines()]
+    contexts = read_squad(files / "dev.json", option="x").contexts
+    for item, example in zip(items, examples, strict=True):
+        assert (item["id"], item["place"], item["file"]) == (example.qas_id, example.place, str(files / "dev.json"))
+        assert (item["question"], item["context"]) == (example.question, contexts[example.context])
+        assert item["answer"] == predictions[item["id"]] == item["context"][item["start"]:item["end"]]
+        assert item["gold"] == [answer.text for answer in example.answers]
     recorded = [line for line in read_metrics(output / "metrics.jsonl") if "f1" in line]
     assert {"exact_match", "f1", "step"} <= set(recorded[-1])
 
@@ -199,6 +206,8 @@ def test_half_a_surrogate_pair_can_be_written(files, tmp_path):
     task._score([answer]).write_predictions(tmp_path / "predictions.json")
     assert json.loads((tmp_path / "predictions.json").read_text(encoding="utf-8")) == {example.qas_id: "\ud83d 中"}
     assert "中" in (tmp_path / "predictions.json").read_text(encoding="utf-8")
+    item = json.loads((tmp_path / "squad_predictions.jsonl").read_text(encoding="utf-8"))
+    assert (item["id"], item["answer"], item["start"]) == (example.qas_id, "", None)
 
 
 MISTAKES = {
