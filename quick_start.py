@@ -83,7 +83,8 @@ def main(argv: list[str] | None = None) -> None:
     sizes = {f"base_net_cfg.{key}": str(value).lower() for key, value in network.items()}
     checkpoints = make_output_dir(folder / "checkpoints", "--output_dir")
     run(run_pretrain.main, "run_pretrain.py", device_target="CPU", data_dir=folder / "train",
-        save_checkpoint_path=checkpoints, batch_size=BATCH_SIZE, train_steps=arguments.train_steps, optimizer="Lamb",
+        save_checkpoint_path=checkpoints, overwrite="true", batch_size=BATCH_SIZE, train_steps=arguments.train_steps,
+        optimizer="Lamb",
         **{"Lamb.learning_rate": arguments.learning_rate, "Lamb.warmup_steps": arguments.train_steps // 25,
            "Lamb.power": 1, "Lamb.beta1": 0.9, "Lamb.eps": 1e-6}, enable_lossscale="false", log_steps=50, **sizes)
     newest = newest_in(checkpoints)

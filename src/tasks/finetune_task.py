@@ -58,6 +58,11 @@ class FinetuneTask(Task):
         """The file of the predictions in the directory of the checkpoints, where the user names none."""
         return f"{self.name}_predictions.jsonl"
 
+    @property
+    def predictions_names(self) -> tuple[str, ...]:
+        """That file and those beside it."""
+        return (self.predictions_name,)
+
     @abstractmethod
     def training_network(self) -> nn.Cell:
         """A network that maps the training columns to the loss, a scalar; parameters as of `inference_network`."""
