@@ -161,7 +161,7 @@ def write(model: Model, directory: Path, home: Path, file_format: str, seq_lengt
     if _write_labels(model, directory / "labels.txt", report):
         words["label_file_path"] = str(home / "labels.txt")
     for name, values in task.converted_configs(str(home / weights), model.num_labels, words, sizes).items():
-        _write_yaml(directory / name, values)
+        _write_yaml(directory / name, {"device_target": "auto", **values})
     return len(model.weights)
 
 
