@@ -26,9 +26,9 @@ from src.checkpoint_files import newest_in
 from src.errors import UserError, first_line, run_script
 from src.files import atomic_write, make_output_dir
 from src.generate_mindrecord import generate_pretrain_mindrecord
+from src.generate_mindrecord.corpus import MAX_LINE_CHARACTERS, Corpus, Selection
 from src.initialization import undrawn_weights
 from src.tasks.pretraining.fill_mask import MaskFiller
-from src.text_files import read_text
 from src.tokenization import MASK, FullTokenizer
 from src.tools import build_vocab, collect_documentation
 from src.weights import load_weights
@@ -83,7 +83,7 @@ def main(argv: list[str] | None = None) -> None:
     sizes = {f"base_net_cfg.{key}": str(value).lower() for key, value in network.items()}
     checkpoints = make_output_dir(folder / "checkpoints", "--output_dir")
     run(run_pretrain.main, "run_pretrain.py", device_target="CPU", data_dir=folder / "train",
-        vocab_file_path=vocab_file, save_checkpoint_path=checkpoints, batch_size=BATCH_SIZE,
+        vocab_file_path=vocab_file, save_checkpoint_path=checkpoints, overwrite="true", batch_size=BATCH_SIZE,
         train_steps=arguments.train_steps, optimizer="Lamb",
         **{"Lamb.learning_rate": arguments.learning_rate, "Lamb.warmup_steps": arguments.train_steps // 25,
            "Lamb.power": 1, "Lamb.beta1": 0.9, "Lamb.eps": 1e-6}, enable_lossscale="false", log_steps=50, **sizes)
@@ -138,16 +138,15 @@ def run(command: Callable[[list[str]], object], script: str, **options: object) 
 
 def split_corpus(corpus: Path, folder: Path) -> tuple[Path, Path]:
     """Write the documents of `corpus` to two files, for training and for evaluation."""
-    documents = [text.strip() for text in read_text(corpus, "--text").split("\n\n") if text.strip()]
-    if len(documents) < HELD_OUT:
-        raise UserError(f"--text: {corpus} has {len(documents)} documents, expected at least {HELD_OUT}; separate "
-                        f"documents by blank lines")
-    held_out = documents[::HELD_OUT]
-    kept = [document for number, document in enumerate(documents) if number % HELD_OUT]
     paths = folder / "train.txt", folder / "eval.txt"
-    for path, part in zip(paths, (kept, held_out), strict=True):
+    for path, held_out in zip(paths, (False, True), strict=True):
+        text = Corpus([corpus], MAX_LINE_CHARACTERS, selection=Selection(HELD_OUT, held_out), option="--text")
+        documents = ["\n".join(sentences) for sentences in text.documents()]
+        if text.num_documents < HELD_OUT:
+            raise UserError(f"--text: {corpus} has {text.num_documents} documents, expected at least {HELD_OUT}; "
+                            f"separate documents by blank lines")
         with atomic_write(path) as temporary:
-            temporary.write_text("\n\n".join(part) + "\n", encoding="utf-8")
+            temporary.write_text("\n\n".join(documents) + "\n", encoding="utf-8")
     return paths
 
 

@@ -11,6 +11,7 @@ from src.inference.export import model_path
 from src.inference.exported import check_classes
 from src.inference.onnx_inference import OnnxNetwork
 from src.model_utils.config import WeightsOption
+from src.model_utils.device_adapter import target_of
 from src.tasks.evaluation import report_evaluation, task_to_evaluate
 from src.tasks.registry import load_task_config
 
@@ -22,7 +23,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
                               weights)
     task = task_to_evaluate(config)
     network = OnnxNetwork(model_path(config.export_file_name, "ONNX"), config.description,
-                          config.device_target == "CPU")
+                          target_of(config) == "CPU")
     check_classes(task, network.about, network.path)
     return report_evaluation(task, network, task.evaluation_batches())
 

@@ -165,7 +165,8 @@ class ModelFolder:
         """
         same = task == self.task
         network = {f"{group}.{key}": value for key, value in self.network.items() if same or key in WEIGHTS_KEYS}
-        others = dict(self.options) | {option: str(self.path / name) for option, name in self.files.items()}
+        files = {option: str(self.path / name) for option, name in self.files.items()}
+        others = {"device_target": "auto"} | dict(self.options) | files
         others = {key: value for key, value in others.items() if same or key in _OF_ANY_TASK}
         return {key: value for key, value in (network | others).items() if key in known}
 

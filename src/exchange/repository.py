@@ -169,6 +169,7 @@ def write(model: Model, directory: Path, home: Path, file_format: str, seq_lengt
     if "do_lower_case" in options:
         words["do_lower_case"] = str(model.do_lower_case).lower()
     for name, values in task_class.converted_configs(weights, model.num_labels, words, sizes).items():
+        values = {"device_target": "auto", **values}
         write_text(directory / name, yaml.safe_dump(values, allow_unicode=True, sort_keys=False))
     write_card(task_class, folder, Training({"converted": "from another framework"}), home)
     return len(model.weights)

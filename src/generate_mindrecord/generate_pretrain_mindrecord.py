@@ -14,7 +14,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository, when this file is run by its path
 from src.errors import UserError, run_script  # noqa: E402
 from src.files import check_output, check_room, is_passed_on  # noqa: E402
-from src.generate_mindrecord.corpus import Chunk, Corpus, find_input_files  # noqa: E402
+from src.generate_mindrecord.corpus import JOIN_LINES, Chunk, Corpus, Selection, find_input_files  # noqa: E402
 from src.generate_mindrecord.pretrain_instances import (  # noqa: E402
     SEGMENTERS,
     InstanceMaker,
@@ -56,13 +56,16 @@ class CorpusSummary(NamedTuple):
 
 def generate(options: InstanceOptions, input_file: str, output_file: str, vocab_file: str | Path,
              dataset_format: str = "mindrecord", num_workers: int | None = None,
-             schema_file: str | Path | None = None) -> CorpusSummary:
+             schema_file: str | Path | None = None, join_lines: str = "auto", held_out_every: int = 0,
+             held_out_file: str | Path | None = None) -> CorpusSummary:
     """Make record files from text files; see the options of the command for the meaning of the arguments.
+
+    Returns:
+        What was made of the documents that are not held out.
 
     Raises:
         UserError: an input is missing, empty or not UTF-8; an output cannot be written; an option makes no sense.
     """
-    started = time.monotonic()
     if num_workers is not None and num_workers < 1:
         raise UserError(f"--num_workers is {num_workers}, expected at least 1")
     if schema_file is not None:
@@ -71,16 +74,35 @@ def generate(options: InstanceOptions, input_file: str, output_file: str, vocab_
         check_output(schema_file, "--schema_file")
     files = find_input_files(input_file)
     outputs = _find_outputs(output_file, files)
+    held_out = _held_out_output(held_out_every, held_out_file, files, outputs)
     vocab = Vocabulary.from_file(vocab_file)
     duplicates = max(options.dupe_factor, MAX_DUPLICATES_OF_FULL_CHUNK)
-    corpus = Corpus(files, CHUNK_CHARACTERS * MAX_DUPLICATES_OF_FULL_CHUNK // duplicates)
+
+    def corpus_of(selection: Selection) -> Corpus:
+        return Corpus(files, CHUNK_CHARACTERS * MAX_DUPLICATES_OF_FULL_CHUNK // duplicates, join_lines, selection)
+
+    corpus = corpus_of(Selection(held_out_every))
     if num_workers is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         num_workers = min(cores, 1 + corpus.size // BYTES_WORTH_A_WORKER)
-    columns = pretrain_columns(options.max_seq_length, options.max_predictions_per_seq)
     _check_room(outputs, options.dupe_factor * corpus.size)
     print(f"reading {corpus.size / 1e6:.1f} MB, number of files: {len(files)}", flush=True)
+    summary = _write_records(corpus, vocab, options, outputs, dataset_format, num_workers)
+    if schema_file is not None:
+        columns = pretrain_columns(options.max_seq_length, options.max_predictions_per_seq)
+        write_schema_json(schema_file, columns, summary.instances)
+    if held_out:
+        # For an evaluation the same sentences in several ways say nothing more.
+        _write_records(corpus_of(Selection(held_out_every, held_out=True)), vocab, replace(options, dupe_factor=1),
+                       [held_out], dataset_format, num_workers)
+    return summary
 
+
+def _write_records(corpus: Corpus, vocab: Vocabulary, options: InstanceOptions, outputs: Sequence[Path],
+                   dataset_format: str, num_workers: int) -> CorpusSummary:
+    """Write the instances of a corpus, and say what was made."""
+    started = time.monotonic()
+    columns = pretrain_columns(options.max_seq_length, options.max_predictions_per_seq)
     instances = sentences = without_random = 0
     with ExitStack() as stack:
         writers = [stack.enter_context(RecordWriter(output, columns, dataset_format)) for output in outputs]
@@ -96,12 +118,11 @@ def generate(options: InstanceOptions, input_file: str, output_file: str, vocab_
             progress.set_postfix_str(f"{instances} instances", refresh=False)
             progress.update(bytes_read - progress.n)
         if instances == 0:
-            raise UserError(f"--input_file: no instance can be made of {sentences} sentences in {len(files)} files; "
-                            f"give text with one sentence a line and a blank line between documents")
-    if schema_file is not None:
-        write_schema_json(schema_file, columns, instances)
-
-    summary = CorpusSummary(instances, corpus.num_documents, sentences, time.monotonic() - started)
+            held_out = f" of the {corpus.num_selected} documents held out" if corpus.selection.held_out else ""
+            raise UserError(f"--input_file: no instance can be made of {sentences} sentences{held_out} in "
+                            f"{len(corpus.files)} files; give text with one sentence a line and a blank line between "
+                            f"documents")
+    summary = CorpusSummary(instances, corpus.num_selected, sentences, time.monotonic() - started)
     _report(summary, outputs, corpus, without_random, dataset_format)
     return summary
 
@@ -119,6 +140,24 @@ def _find_outputs(output_file: str, inputs: Sequence[Path]) -> list[Path]:
     return outputs
 
 
+def _held_out_output(every: int, file: str | Path | None, inputs: Sequence[Path], outputs: Sequence[Path]
+                     ) -> Path | None:
+    """The file for the records of the documents that are held out; None if there are none."""
+    if not every:
+        if file is not None:
+            raise UserError("--held_out_file needs --held_out_every N, which says how many documents are held out")
+        return None
+    if every == 1 or every < 0:
+        raise UserError(f"--held_out_every is {every}, expected at least 2, or 0 to hold nothing out")
+    output = Path(file) if file is not None else outputs[0].parent / "eval" / outputs[0].name
+    if any(output.resolve().parent == other.resolve().parent for other in outputs):
+        raise UserError(f"--held_out_file: {output} lies beside {outputs[0]}, where a training would read it as well; "
+                        f"give a file in another directory")
+    if output.resolve() in {path.resolve() for path in inputs}:
+        raise UserError(f"--held_out_file: {output} is an input file; give another name")
+    return check_output(output, "--held_out_file")
+
+
 def _check_room(outputs: Sequence[Path], text_bytes: int) -> None:
     """Compare the size of the records, expected from that of the text in all duplicates, with what is free."""
     each = RECORD_BYTES * text_bytes / len(outputs)
@@ -131,13 +170,19 @@ def _report(summary: CorpusSummary, outputs: Sequence[Path], corpus: Corpus, wit
     for output in outputs:
         if not RECORD_FILE_NAMES[dataset_format].search(output.name):
             print(f"note: training looks for files with {dataset_format!r} in their name, unlike {output.name}")
+    if corpus.joined_lines and not corpus.selection.held_out:
+        print(f"joined {corpus.joined_lines} hard-wrapped lines to {corpus.joined_paragraphs} paragraphs, which are "
+              f"split into sentences by punctuation; --join_lines false takes every line as a sentence")
+    if corpus.licence_lines and not corpus.selection.held_out:
+        print(f"left out {corpus.licence_lines} lines outside of Project Gutenberg's START and END of the book")
     if corpus.num_split_documents:
         print(f"note: {corpus.num_split_documents} documents of more than {corpus.chunk_characters // 4} characters "
               f"were cut into pieces")
     if without_random:
         print(f"note: {without_random} instances hold the true next sentence, as there was no other document to take "
               f"a random one from; separate documents by blank lines")
-    print(f"Wrote {summary.instances} total instances to {', '.join(map(str, outputs))}")
+    held_out = "held-out" if corpus.selection.held_out else "total"
+    print(f"Wrote {summary.instances} {held_out} instances to {', '.join(map(str, outputs))}")
     print(f"{summary.documents} documents, {summary.sentences} sentences, {summary.seconds:.1f} s, "
           f"{summary.instances / summary.seconds:.0f} instances/s")
 
@@ -218,6 +263,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--segmenter", choices=SEGMENTERS, default=defaults.segmenter,
         help="how words are found in Chinese text for --do_whole_word_mask; none masks each character by itself "
              "(default %(default)s)")
+    add("--join_lines", choices=JOIN_LINES, default="auto",
+        help="join the lines of a paragraph, and split it into sentences by punctuation; auto does so with "
+             "hard-wrapped text (default %(default)s)")
+    add("--held_out_every", type=int, default=0, metavar="N",
+        help="keep every N-th document for the evaluation, in record files of its own (default %(default)s: none)")
+    add("--held_out_file", metavar="FILE",
+        help="record file of the documents that are held out (default: the name of --output_file in the folder eval "
+             "beside it)")
     add("--dataset_format", choices=DATASET_FORMATS, default="mindrecord", help="default %(default)s")
     add("--schema_file", metavar="FILE", help="also write the schema file of the TFRecord files")
     add("--num_workers", type=int, metavar="N",

@@ -10,6 +10,7 @@ from mindspore import Tensor, nn
 from src.errors import UserError, quoted
 from src.inference.description import check_task, read_description
 from src.inference.onnx_inference import OnnxNetwork, verify_model
+from src.model_utils.device_adapter import target_of
 from src.tasks.base import Task
 from src.tasks.prediction import InferenceModel
 
@@ -81,7 +82,7 @@ def open_exported(task: Task, model: Path) -> InferenceModel:
     if model.suffix not in (".onnx", ".mindir"):
         raise UserError(f"--model: {model} is neither .onnx nor .mindir; give a model that export.py wrote")
     is_onnx = model.suffix == ".onnx"
-    exported = (OnnxNetwork(model, task.description, task.config.device_target == "CPU") if is_onnx
+    exported = (OnnxNetwork(model, task.description, target_of(task.config) == "CPU") if is_onnx
                 else MindirNetwork(model, task.description))
     check_classes(task, exported.about, model)
     batch_size, length = exported.about["input_shape"]

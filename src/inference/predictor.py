@@ -8,7 +8,7 @@ from src.errors import UserError
 from src.initialization import undrawn_weights
 from src.model_folder import EXPORTED, ModelFolder
 from src.model_utils.config import Config, WeightsOption
-from src.model_utils.device_adapter import set_up_device
+from src.model_utils.device_adapter import set_up_device, target_of
 from src.tasks.base import Task
 from src.tasks.prediction import InferenceModel, Predictor
 from src.tasks.registry import load_task_config, task_type
@@ -98,7 +98,7 @@ def create_predictor(config: Config, model: Path | None = None) -> Predictor:
     Raises:
         UserError: checkpoint, model, vocabulary or labels are missing or do not fit.
     """
-    task = task_type(config.description).from_config(config, config.device_target)
+    task = task_type(config.description).from_config(config, target_of(config))
     return task.predictor(lambda: _open_checkpoint(task) if model is None else _open_exported(task, model))
 
 

@@ -44,8 +44,10 @@ def set_up_device(config: Config) -> DeviceInfo:
         UserError: this machine has no such device, or a distributed run was not started by a launcher.
     """
     _quiet_logs()
-    target = config.device_target
-    launch = _read_launch(config) if config.get("distribute") else None
+    target = target_of(config)
+    if target not in ("CPU", config.device_target):
+        print(f"device_target auto: {target}", file=sys.stderr, flush=True)
+    launch = _read_launch(config, target) if config.get("distribute") else None
     device_id = launch.device_id if launch else config.device_id
     _select_device(target, device_id)
     ms.set_context(mode=ms.PYNATIVE_MODE if config.get("use_pynative_mode") else ms.GRAPH_MODE)
@@ -60,6 +62,13 @@ def set_up_device(config: Config) -> DeviceInfo:
     if rank:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - until the process ends
     return DeviceInfo(target, device_id, rank, launch.rank_size)
+
+
+def target_of(config: Config) -> str:
+    """The device to run on: `device_target`, for which auto is the first that MindSpore finds on this machine."""
+    if config.device_target != "auto":
+        return config.device_target
+    return next(filter(_is_available, ("Ascend", "GPU")), "CPU")
 
 
 def resolve_compute_type(target: str, requested: str, asked_for: bool) -> str:
@@ -134,10 +143,10 @@ def _is_available(target: str) -> bool:
         logger.setLevel(level)
 
 
-def _read_launch(config: Config) -> "Launch":
+def _read_launch(config: Config, target: str) -> "Launch":
     from src.model_utils.launch_environment import read_launch  # a run of one process needs nothing of launchers
 
-    launch = read_launch(config.device_target)
+    launch = read_launch(target)
     if config.was_given("device_num") and config.device_num != launch.rank_size:
         raise UserError(f"device_num: {config.device_num} asked for, but the launcher started {launch.rank_size} "
                         f"processes; give both the same number")

@@ -12,6 +12,7 @@ from src.dataset import EvaluationBatches, Limit
 from src.errors import UserError
 from src.files import check_output
 from src.model_utils.config import Config
+from src.model_utils.device_adapter import target_of
 from src.records.reader import Records, RecordSource, open_records
 from src.tasks.base import Task
 from src.tokenization import FullTokenizer
@@ -43,8 +44,9 @@ class FinetuneTask(Task):
 
     def __init__(self, config: Config, bert_config: BertConfig) -> None:
         super().__init__(config, bert_config)
-        automatic = "trim" if config.device_target == "CPU" else "none"
-        self.length_grouping = automatic if config.length_grouping == "auto" else config.length_grouping
+        self.length_grouping = config.length_grouping
+        if self.length_grouping == "auto":
+            self.length_grouping = "trim" if target_of(config) == "CPU" else "none"
 
     def check(self) -> None:
         """Refuse options that contradict each other; called before training and evaluation.
@@ -57,6 +59,11 @@ class FinetuneTask(Task):
     def predictions_name(self) -> str:
         """The file of the predictions in the directory of the checkpoints, where the user names none."""
         return f"{self.name}_predictions.jsonl"
+
+    @property
+    def predictions_names(self) -> tuple[str, ...]:
+        """That file and those beside it."""
+        return (self.predictions_name,)
 
     @abstractmethod
     def training_network(self) -> nn.Cell:

@@ -83,6 +83,7 @@ class Finetuning(TaskJob[FinetuneTask]):
     output_option = "save_finetune_checkpoint_path"
     recipe_keys = ("seed", "train_data_shuffle", "accumulation_steps", "train_steps", "epoch_num", "length_grouping",
                    "warmup_ratio", "layerwise_lr_decay")
+    overwrite_advice = "; to evaluate it only, give --do_train false"
 
     def __init__(self, task: FinetuneTask) -> None:
         super().__init__(task)
@@ -139,3 +140,7 @@ class Finetuning(TaskJob[FinetuneTask]):
     def save_steps(self, steps_per_epoch: int) -> int | None:
         """As configured, by default after each epoch."""
         return self.config.save_checkpoint_steps or steps_per_epoch
+
+    def other_results(self) -> tuple[str, ...]:
+        """The predictions too."""
+        return *super().other_results(), *self.task.predictions_names

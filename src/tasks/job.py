@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from src.model_folder import DESCRIPTION, FILE_NAMES
 from src.tasks.base import Task
-from src.tasks.model_card import Training, names_of_files, write_card, write_model_folder
+from src.tasks.model_card import CARD, Training, names_of_files, write_card, write_model_folder
 from src.training.run import Job
 
 AnyTask = TypeVar("AnyTask", bound=Task)
@@ -28,6 +29,14 @@ class TaskJob(Job, Generic[AnyTask]):
         self.task = task
         self.prefix = task.checkpoint_prefix()
         self.config_name = f"{task.name}_config.yaml"  # evaluation, prediction and export take it as --config_path
+
+    def other_results(self) -> tuple[str, ...]:
+        """The description of the model too."""
+        return *super().other_results(), DESCRIPTION
+
+    def shared_results(self) -> tuple[str, ...]:
+        """The files that the description names, and the card, which may be somebody else's."""
+        return *FILE_NAMES.values(), CARD
 
     def describe(self, output_dir: Path, total_steps: int, scores: Mapping[str, float]) -> Mapping[str, Any]:
         """Write model.json, the files that it names, and the card."""

@@ -37,6 +37,7 @@ from src.training.callbacks import (
     StopOnDivergence,
 )
 from src.training.cost import MOMENTS, Workload
+from src.training.earlier_result import move_aside, refuse_to_overwrite
 from src.training.loop import end_again, train
 from src.training.metrics_file import LossPlot, MetricsFile, NoMetrics
 from src.training.optimizer import Optimizer
@@ -46,6 +47,7 @@ from src.training.resources import check_disk, check_memory, machine_memory
 from src.training.start import start_as_first_rank
 from src.training.train_step import LossScale, TrainStep
 
+METRICS, PLOT = "metrics.jsonl", "loss.png"  # beside the checkpoints, unless the user names other files
 # What every resumed run must share with the one that it continues, besides `Job.recipe_keys`.
 _RECIPE_KEYS = ("enable_lossscale", "scale_factor", "scale_window", "enable_global_norm", "max_grad_norm")
 
@@ -137,6 +139,7 @@ class Job(ABC):
     length_grouping: str = "none"
     limits: Mapping[str, Limit]  # bounds of the values in the records
     config_name: str  # of the file beside the checkpoints that keeps the configuration
+    overwrite_advice: ClassVar[str] = ""  # for a user whose folder holds the result of an earlier training
 
     def __init__(self, config: Config, bert_config: BertConfig) -> None:
         self.config = config
@@ -178,6 +181,18 @@ class Job(ABC):
     def save_steps(self, steps_per_epoch: int) -> int | None:
         """Steps between checkpoints; None for no checkpoints at all."""
 
+    def goes_on(self, output_dir: Path) -> bool:
+        """Whether a result that is in the directory is what the training goes on with."""
+        return self.config.resume
+
+    def other_results(self) -> tuple[str, ...]:
+        """Names of what it leaves in the directory besides weights and checkpoints."""
+        return METRICS, PLOT, self.config_name
+
+    def shared_results(self) -> tuple[str, ...]:
+        """Names of what it leaves there that may have been given to it."""
+        return ()
+
 
 def run_training(job: Job, device: DeviceInfo, callbacks: Sequence[mindspore.train.Callback] = ()) -> dict[str, float]:
     """Train, with evaluations in between as configured; return the scores of the evaluation, if there was one.
@@ -194,7 +209,16 @@ def run_training(job: Job, device: DeviceInfo, callbacks: Sequence[mindspore.tra
     output_dir = make_output_dir(job.config[job.output_option] or ".", job.output_option)
     lock = locked_output(output_dir, job.output_option) if device.rank == 0 else nullcontext()
     with lock, outliving_output("the training"):
+        if device.rank == 0:
+            _check_earlier_result(job, output_dir)
         return _run(job, device, output_dir, callbacks)
+
+
+def _check_earlier_result(job: Job, output_dir: Path) -> None:
+    if job.config.resume and job.config.overwrite:
+        raise UserError("resume and overwrite are both true, and they contradict each other; set one of them to false")
+    if not job.goes_on(output_dir):
+        refuse_to_overwrite(output_dir, job.output_option, job.prefix, job.config.overwrite, job.overwrite_advice)
 
 
 def _run(job: Job, device: DeviceInfo, output_dir: Path, callbacks: Sequence[mindspore.train.Callback]
@@ -213,7 +237,11 @@ def _run(job: Job, device: DeviceInfo, output_dir: Path, callbacks: Sequence[min
     recipe = recipe_of(job, device, records.num_rows, samples_per_step)
     start = start_as_first_rank(step_cell, device, lambda: job.load(step_cell, output_dir, recipe))
     plan = RunPlan(start.step, total_steps, samples_per_step, records.num_rows)
-    metrics_path = config.metrics_file or output_dir / "metrics.jsonl"
+    if writes and config.overwrite and start.step < total_steps:  # not before everything is known to fit
+        aside = move_aside(output_dir, job.prefix, job.other_results(), job.shared_results())
+        if aside:
+            print(f"moved the result of an earlier training to {aside}", flush=True)
+    metrics_path = config.metrics_file or output_dir / METRICS
     metrics = MetricsFile(metrics_path, plan) if writes else NoMetrics()
     evaluation = job.evaluation(Run(device, step_cell, plan, steps_per_epoch, output_dir, metrics, writes,
                                     start.evaluated))
@@ -224,7 +252,7 @@ def _run(job: Job, device: DeviceInfo, output_dir: Path, callbacks: Sequence[min
         own.append(evaluation)
     if writes:
         own += [*_shown(job, plan), *_saved(job, plan, step_cell, output_dir, steps_per_epoch, recipe, evaluation),
-                LossPlot(metrics_path, config.plot_file or output_dir / "loss.png",
+                LossPlot(metrics_path, config.plot_file or output_dir / PLOT,
                          evaluation.score if evaluation else "")]
     if start.step >= total_steps or (evaluation and evaluation.wants_to_stop):
         print(f"nothing left to do: {start.step} of {total_steps} steps are done", flush=True)
@@ -371,4 +399,5 @@ def _saved(job: Job, plan: RunPlan, step_cell: TrainStep, output_dir: Path, step
 
 
 def _write_config(config: Config, path: Path) -> None:
+    config = config.replaced({"overwrite": False})  # who trains by the file may not mean to
     write_text(path, yaml.safe_dump(config.to_dict(), allow_unicode=True, sort_keys=False))

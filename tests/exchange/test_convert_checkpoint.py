@@ -149,6 +149,7 @@ def test_outputs_are_those_of_transformers(ours, model):
 
 def test_what_is_written_beside_the_weights(ours):
     classifier = load_task_config("", ["--config_path", str(ours / "classifier/classifier.yaml")])
+    assert classifier.device_target == "auto"  # the next command runs on what this machine has
     assert classifier.num_class == 3
     assert Path(classifier.load_finetune_checkpoint_path) == ours / "classifier/classifier.ckpt"
     assert Path(classifier.label_file_path).read_text(encoding="utf-8") == "sport\n文化\nother news\n"

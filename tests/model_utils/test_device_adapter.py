@@ -9,7 +9,7 @@ import pytest
 from src.errors import UserError
 from src.model_utils import device_adapter
 from src.model_utils.config import Config, load_config
-from src.model_utils.device_adapter import DeviceInfo, resolve_compute_type, set_up_device
+from src.model_utils.device_adapter import DeviceInfo, resolve_compute_type, set_up_device, target_of
 from src.model_utils.local_adapter import get_device_id, get_device_num, get_rank_id
 
 SCHEDULER = {"MS_ROLE": "MS_WORKER", "MS_WORKER_NUM": "2", "MS_SCHED_HOST": "127.0.0.1", "MS_SCHED_PORT": "8118",
@@ -69,6 +69,23 @@ def test_absent_device_is_one_line(target, capfd):
         set_up_device(config("--device_target", target))
     message = str(caught.value)
     assert target in message and "--device_target CPU" in message and "\n" not in message
+    assert capfd.readouterr() == ("", ""), "MindSpore's search for libraries must not be printed"
+
+
+@pytest.mark.parametrize(("found", "target"), [((), "CPU"), (("GPU",), "GPU"), (("GPU", "Ascend"), "Ascend")])
+def test_auto_takes_the_first_device_that_is_there(monkeypatch, capfd, found, target):
+    monkeypatch.setattr(ms.hal, "is_available", lambda device: device in found)
+    monkeypatch.setattr(ms, "set_device", lambda device, device_id: None)
+    auto = config("--device_target", "auto")
+    assert set_up_device(auto) == DeviceInfo(target, 0, rank=0, rank_size=1)
+    assert target_of(auto) == target
+    assert capfd.readouterr() == ("", "" if target == "CPU" else f"device_target auto: {target}\n")
+
+
+def test_auto_finds_what_mindspore_finds(capfd):
+    expected = next((target for target in ("Ascend", "GPU") if ms.hal.is_available(target)), "CPU")
+    capfd.readouterr()
+    assert target_of(config("--device_target", "auto")) == expected
     assert capfd.readouterr() == ("", ""), "MindSpore's search for libraries must not be printed"
 
 

@@ -96,6 +96,13 @@ class Pretraining(TaskJob[PretrainTask]):
         """As configured."""
         return self.config.save_checkpoint_steps if self.config.enable_save_ckpt else None
 
+    def goes_on(self, output_dir: Path) -> bool:
+        """Also where it starts from a checkpoint in the directory."""
+        if super().goes_on(output_dir) or not self.config.load_checkpoint_path:
+            return super().goes_on(output_dir)
+        path, directory = Path(self.config.load_checkpoint_path).resolve(), output_dir.resolve()
+        return path == directory or (path.parent == directory and path.name.startswith(f"{self.prefix}-"))
+
 
 class PretrainEvaluation(TrainingEvaluation):
     """Evaluate the weights of the moment on every record of eval_data_dir."""

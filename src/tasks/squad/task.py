@@ -99,6 +99,11 @@ class SquadTask(FinetuneTask):
         """As the official scripts call it."""
         return "predictions.json"
 
+    @property
+    def predictions_names(self) -> tuple[str, ...]:
+        """As `write_predictions` has them."""
+        return self.predictions_name, f"nbest_{self.predictions_name}", "null_odds.json"
+
     # ------------------------------------------------------------ records
 
     @cached_property

@@ -143,7 +143,7 @@ def test_a_checkpoint_of_other_labels_or_another_network_is_named(data, tmp_path
 
 def test_the_configuration_for_cpu_is_the_documented_one():
     loaded = load_config("", "task_ner_config.yaml", ["--config_path", "../../task_ner_cpu_config.yaml"])
-    assert (loaded.device_target, loaded.assessment_method, loaded.epoch_num) == ("CPU", "Accuracy", 5)
+    assert (loaded.device_target, loaded.assessment_method, loaded.epoch_num) == ("auto", "Accuracy", 5)
     optimizer = loaded.optimizer_cfg
     assert (optimizer.optimizer, optimizer.Lamb.learning_rate, loaded.train_batch_size) == ("Lamb", 2e-5, 32)
 
