@@ -14,6 +14,7 @@ import numpy as np
 from src.errors import UserError
 from src.files import check_output, make_output_dir
 from src.generate_mindrecord.options import SPLIT_OPTIONS, DataFile, RecordOptions, choose_files
+from src.records.about import accompany
 from src.records.text_rows import Row
 from src.records.writer import EXTENSIONS, SCHEMA_NAME, RecordWriter, write_schema_json
 from src.tasks.labelled_text import LabelledText, Labels, encode_texts, field_of, label_of, score_of
@@ -150,6 +151,8 @@ def generate(data: DataSet, options: RecordOptions, wanted: Mapping[str, bool | 
             summaries.append(_write(writer, tokenizer, data.examples(file, source), target_of))
     if labels:
         labels.write(directory / LABELS_NAME)
+    about = {"task": "classifier", **options.about(), **({"label_file": LABELS_NAME} if labels else {"num_class": 1})}
+    accompany(paths, options.vocab_file, about, list(chosen.values()))
     if options.dataset_format == "tfrecord":
         # Without a number of rows: the schema serves all the files, and would limit the reading of each.
         write_schema_json(directory / SCHEMA_NAME, columns, 0)

@@ -31,6 +31,7 @@ from src.generate_mindrecord.pretrain_instances import (  # noqa: E402
     Instances,
 )
 from src.model_utils.switch import SWITCH  # noqa: E402
+from src.records.about import accompany  # noqa: E402
 from src.records.columns import DATASET_FORMATS, pretrain_columns  # noqa: E402
 from src.records.reader import RECORD_FILE_NAMES  # noqa: E402
 from src.records.writer import RecordWriter, write_schema_json  # noqa: E402
@@ -98,6 +99,8 @@ def generate(options: InstanceOptions, input_file: str, output_file: str, vocab_
         if instances == 0:
             raise UserError(f"--input_file: no instance can be made of {sentences} sentences in {len(files)} files; "
                             f"give text with one sentence a line and a blank line between documents")
+    accompany(outputs, vocab_file, {"task": "pretrain", "do_lower_case": options.do_lower_case,
+                                    "max_seq_length": options.max_seq_length, "source": input_file})
     if schema_file is not None:
         write_schema_json(schema_file, columns, instances)
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from src.errors import UserError
 from src.json_files import read_json_object
+from src.records.about import ABOUT
 from src.records.columns import DATASET_FORMATS, Columns, check_dataset_format
 
 ColumnTypes = Mapping[str, str]  # name -> "int32" or "float32"
@@ -194,7 +195,7 @@ def _record_files(directory: Path, kind: str) -> Iterator[Path]:
         folders[:] = [folder for folder in folders if not folder.startswith(".")]  # files being written
         for name in names:
             is_kind = RECORD_FILE_NAMES[kind].search(name)
-            if is_kind and not name.startswith(".") and not name.endswith((".db", ".json")):
+            if is_kind and not name.startswith(".") and not name.endswith((".db", ".json", ".jsonl")):
                 yield Path(parent, name)
 
 
@@ -205,7 +206,7 @@ def _natural(path: Path) -> list[tuple[int, int | str]]:
 
 def _find_schema(path: Path) -> Path:
     if path.is_dir():
-        found = sorted(path.glob("*.json"))
+        found = sorted(file for file in path.glob("*.json") if not file.name.endswith(ABOUT))
         if len(found) != 1:
             raise UserError(f"schema_dir: expected one .json file in {path}, found {len(found)}; give the file itself")
         return found[0]
