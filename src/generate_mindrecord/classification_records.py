@@ -17,10 +17,8 @@ from src.generate_mindrecord.options import SPLIT_OPTIONS, DataFile, RecordOptio
 from src.records.about import accompany
 from src.records.text_rows import Row
 from src.records.writer import EXTENSIONS, SCHEMA_NAME, RecordWriter, write_schema_json
-from src.tasks.labelled_text import LabelledText, Labels, encode_texts, field_of, label_of, score_of
+from src.tasks.labelled_text import LABELS_NAME, LabelledText, Labels, encode_texts, field_of, label_of, score_of
 from src.tokenization import FullTokenizer, Tokenizer
-
-LABELS_NAME = "labels.txt"
 
 _EXAMPLES_AT_ONCE = 1024
 

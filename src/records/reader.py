@@ -155,9 +155,7 @@ def open_records(path: str | Path, dataset_format: str, columns: ColumnTypes, *,
     """
     check_dataset_format(dataset_format)
     open_file = _opener(dataset_format)
-    if not str(path):
-        raise UserError(f"{option} is not set; give the directory of the {dataset_format} files")
-    readers = [open_file(file) for file in _find_files(Path(path), dataset_format, option)]
+    readers = [open_file(file) for file in record_files(path, dataset_format, option)]
     readers = [reader for reader in readers if len(reader)]
     if not readers:
         raise UserError(f"{option}: the record files in {path} hold no record; generate them anew")
@@ -172,9 +170,22 @@ def open_records(path: str | Path, dataset_format: str, columns: ColumnTypes, *,
     return records
 
 
+def record_length(file: Path, dataset_format: str) -> int | None:
+    """Tokens of the records of a file; None if they have none."""
+    return _opener(dataset_format)(file).columns().get("input_ids", ("", None))[1]
+
+
 # ---------------------------------------------------------------- finding the files
 
-def _find_files(path: Path, dataset_format: str, option: str) -> list[Path]:
+def record_files(path: str | Path, dataset_format: str, option: str) -> list[Path]:
+    """The record files of a directory, or the one that `path` is; see `open_records`.
+
+    Raises:
+        UserError: there is none.
+    """
+    if not str(path):
+        raise UserError(f"{option} is not set; give the directory of the {dataset_format} files")
+    path = Path(path)
     if path.is_file():
         return [path]
     if not path.is_dir():

@@ -6,6 +6,7 @@ task and never its name. `src/tasks/registry.py` lists the tasks.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from mindspore import nn
@@ -110,6 +111,19 @@ class Task(ABC):
     def class_names(self) -> list[str] | None:
         """Their names in the order of their ids, if known."""
         return None
+
+    # ------------------------------------------------------------ what records tell
+
+    @classmethod
+    def told_by_records(cls, config: Config, about: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+        """The values of configuration keys that records settle.
+
+        Args:
+            config: as the user gave it.
+            about: what was written about the records, empty for older ones.
+            folder: where they are.
+        """
+        return {key: about[key] for key in ("do_lower_case",) if key in about}
 
     # ------------------------------------------------------------ exchange of checkpoints
 

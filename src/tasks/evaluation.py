@@ -8,6 +8,7 @@ from src.initialization import undrawn_weights
 from src.model_utils.config import Config
 from src.model_utils.device_adapter import DeviceInfo
 from src.tasks.finetune_task import FinetuneTask, predictions_path, require_data
+from src.tasks.record_facts import settled_by_records
 from src.tasks.registry import finetune_task_type
 
 
@@ -19,7 +20,7 @@ def task_to_evaluate(config: Config) -> FinetuneTask:
     """
     task_class = finetune_task_type(config)
     require_data(config, task_class.eval_data_options, "evaluate")
-    task = task_class.from_config(config)
+    task = task_class.from_config(settled_by_records(config, task_class, ["eval_data_file_path"]))
     task.check()
     return task
 

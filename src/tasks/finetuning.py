@@ -14,6 +14,7 @@ from src.records.reader import RecordSource
 from src.tasks.best_weights import BestWeights
 from src.tasks.evaluation import evaluate_checkpoint
 from src.tasks.finetune_task import FinetuneTask, require_data
+from src.tasks.record_facts import settled_by_records
 from src.training.create_optimizer import create_optimizer
 from src.training.optimizer import Optimizer
 from src.training.run import Job, Run, TrainingEvaluation, run_training
@@ -21,6 +22,7 @@ from src.training.start import resume_newest
 from src.training.train_step import TrainStep
 from src.weights import load_weights
 
+DATA_OPTIONS = {"do_train": "train_data_file_path", "do_eval": "eval_data_file_path"}  # used when the switch is on
 FROM_SCRATCH = "none"  # as load_pretrain_checkpoint_path: no pre-trained weights
 
 
@@ -40,6 +42,7 @@ def run_finetuning(help_text: str, task_type: type[FinetuneTask], argv: list[str
     """
     with cloud_storage(load_config(help_text, task_type.config_file, argv)) as config:
         _check_what_to_do(config, task_type)
+        config = settled_by_records(config, task_type, _data_in_use(config))
         device = set_up_device(config)
         task = task_type.from_config(config, device.target)
         task.check()
@@ -59,6 +62,10 @@ def _check_what_to_do(config: Config, task_type: type[FinetuneTask]) -> None:
     if not config.do_train and not config.load_finetune_checkpoint_path:
         raise UserError("load_finetune_checkpoint_path is not set, and evaluation needs a fine-tuned checkpoint; give "
                         "one, or train with --do_train true")
+
+
+def _data_in_use(config: Config) -> list[str]:
+    return [option for switch, option in DATA_OPTIONS.items() if config[switch]]
 
 
 class Finetuning(Job):

@@ -21,7 +21,7 @@ from src.records.reader import RecordSource
 from src.tasks.base import ExchangeHead
 from src.tasks.classifier.predictor import ClassifierPredictor, describe
 from src.tasks.finetune_task import Evaluation, FinetuneTask, finetune_tokenizer, token_limits
-from src.tasks.labelled_text import label_lines, read_labels
+from src.tasks.labelled_text import LABELS_NAME, Labels, label_lines, read_labels
 from src.tasks.prediction import InferenceModel, Predictor
 
 
@@ -126,6 +126,22 @@ class ClassifierTask(FinetuneTask):
         gold = [round(float(label), 6) if self.is_regression else names[label] for label in labels]
         write_json_lines(path, ({"index": index, **item, "gold": right}
                                 for index, (item, right) in enumerate(zip(described, gold, strict=True))))
+
+    # ------------------------------------------------------------ what records tell
+
+    @classmethod
+    def told_by_records(cls, config: Config, about: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+        """How many classes there are, and their names."""
+        told = super().told_by_records(config, about, folder)
+        if "num_class" in about:  # a regression
+            return told | {"num_class": about["num_class"]}
+        labels = folder / about.get("label_file", LABELS_NAME)
+        if labels.is_file():
+            found = {"num_class": len(Labels.from_file(labels)), "label_file_path": str(labels)}
+            # Beside older records it may be of others.
+            if about or not config.is_explicit("num_class") or config.num_class == found["num_class"]:
+                told |= found
+        return told
 
     # ------------------------------------------------------------ exchange of checkpoints
 
