@@ -4,18 +4,18 @@
 """
 
 from src.errors import UserError, run_script
+from src.generate_mindrecord.raw_data import prepared_data
 from src.initialization import undrawn_weights
 from src.model_utils.config import Config, load_config
 from src.model_utils.device_adapter import set_up_device
 from src.model_utils.moxing_adapter import cloud_storage
 from src.tasks.pretraining.task import PretrainTask, evaluate
-from src.tasks.record_facts import settled_by_records
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
     """Read the configuration and evaluate; return the scores."""
     with cloud_storage(load_config("Evaluate a pre-trained BERT or NEZHA.", PretrainTask.config_file, argv)) as config:
-        return evaluate_checkpoint(settled_by_records(config, PretrainTask, ["eval_data_dir"]))
+        return evaluate_checkpoint(prepared_data(config, PretrainTask, ["eval_data_dir"]))
 
 
 def evaluate_checkpoint(config: Config) -> dict[str, float]:

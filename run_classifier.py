@@ -8,13 +8,15 @@ Options, their meaning and their defaults: `python run_classifier.py --help` and
 """
 
 from src.errors import run_script
+from src.generate_mindrecord.raw_data import prepared_data
 from src.tasks.classifier.task import ClassifierTask
 from src.tasks.finetuning import run_finetuning
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
     """Train, evaluate or both; return the scores."""
-    return run_finetuning("Fine-tune and evaluate sentence classification or regression.", ClassifierTask, argv)
+    return run_finetuning("Fine-tune and evaluate sentence classification or regression.", ClassifierTask, argv,
+                          prepared_data)
 
 
 if __name__ == "__main__":

@@ -6,12 +6,12 @@ Options, their meaning and their defaults: `python run_pretrain.py --help` and p
 """
 
 from src.errors import run_script
+from src.generate_mindrecord.raw_data import prepared_data
 from src.model_utils.config import load_config
 from src.model_utils.device_adapter import set_up_device
 from src.model_utils.moxing_adapter import cloud_storage
 from src.tasks.pretraining.task import PretrainTask
 from src.tasks.pretraining.training import Pretraining
-from src.tasks.record_facts import settled_by_records
 from src.training.run import run_training
 
 
@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None) -> None:
     """Read the configuration and train."""
     with cloud_storage(load_config("Pre-train BERT or BERT-NEZHA.", PretrainTask.config_file, argv)) as config:
         options = ["data_dir", *(["eval_data_dir"] if config.train_with_eval else [])]
-        config = settled_by_records(config, PretrainTask, options)
+        config = prepared_data(config, PretrainTask, options)
         device = set_up_device(config)
         run_training(Pretraining(config, device), device)
 

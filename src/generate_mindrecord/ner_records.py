@@ -8,6 +8,8 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from tqdm import tqdm
+
 from src.errors import UserError
 from src.files import check_output, make_output_dir
 from src.generate_mindrecord.options import RecordOptions, add_record_options
@@ -102,7 +104,8 @@ def write_files(files: Mapping[Path, Sequence[Sentence]], labels: LabelScheme, o
         for path, sentences in files.items():
             encoder = NerEncoder(tokenizer, labels, length)
             writer = stack.enter_context(RecordWriter(path, ner_columns(length), dataset_format))
-            parts = (part for sentence in sentences for part in encoder.encode(sentence) if len(part[0]))
+            shown = tqdm(sentences, desc=path.name, unit=" sentences", leave=False, disable=None)
+            parts = (part for sentence in shown for part in encoder.encode(sentence) if len(part[0]))
             while block := list(islice(parts, _PARTS_AT_ONCE)):
                 writer.write(encoder.records(block))
             reports += [f"{path}: {writer.num_rows} records of {len(sentences)} sentences with "

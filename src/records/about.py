@@ -17,9 +17,9 @@ from src.checkpoint_files import crc32
 from src.errors import UserError
 from src.files import atomic_write, is_passed_on
 from src.json_files import member, read_json_object
+from src.records.columns import ABOUT
 from src.text_files import check_regular
 
-ABOUT = ".about.json"
 VOCABULARY = "vocab.txt"
 _KINDS = {"vocab_file": str, "vocab_crc32": str, "do_lower_case": bool, "max_seq_length": int, "text_unit": str,
           "label_file": str, "sentences_file": str, "source": str, "task": str, "num_class": int}

@@ -10,8 +10,7 @@ import numpy as np
 
 from src.errors import UserError
 from src.json_files import read_json_object
-from src.records.about import ABOUT
-from src.records.columns import DATASET_FORMATS, Columns, check_dataset_format
+from src.records.columns import ABOUT, DATASET_FORMATS, Columns, check_dataset_format
 
 ColumnTypes = Mapping[str, str]  # name -> "int32" or "float32"
 
@@ -190,7 +189,7 @@ def record_files(path: str | Path, dataset_format: str, option: str) -> list[Pat
         return [path]
     if not path.is_dir():
         raise UserError(f"{option}: there is no {path}; give the directory of the {dataset_format} files")
-    names = {kind: sorted(_record_files(path, kind), key=_natural) for kind in DATASET_FORMATS}
+    names = {kind: sorted(files_of_format(path, kind), key=_natural) for kind in DATASET_FORMATS}
     if names[dataset_format]:
         return names[dataset_format]
     other = next((kind for kind in DATASET_FORMATS if names[kind]), None)
@@ -201,7 +200,8 @@ def record_files(path: str | Path, dataset_format: str, option: str) -> list[Pat
                     f"names, as the generators write them")
 
 
-def _record_files(directory: Path, kind: str) -> Iterator[Path]:
+def files_of_format(directory: Path, kind: str) -> Iterator[Path]:
+    """The record files of a format in a directory and below it."""
     for parent, folders, names in os.walk(directory):
         folders[:] = [folder for folder in folders if not folder.startswith(".")]  # files being written
         for name in names:

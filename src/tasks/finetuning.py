@@ -14,7 +14,7 @@ from src.records.reader import RecordSource
 from src.tasks.best_weights import BestWeights
 from src.tasks.evaluation import evaluate_checkpoint
 from src.tasks.finetune_task import FinetuneTask, require_data
-from src.tasks.record_facts import settled_by_records
+from src.tasks.record_facts import PrepareData, settled_by_records
 from src.training.create_optimizer import create_optimizer
 from src.training.optimizer import Optimizer
 from src.training.run import Job, Run, TrainingEvaluation, run_training
@@ -26,13 +26,15 @@ DATA_OPTIONS = {"do_train": "train_data_file_path", "do_eval": "eval_data_file_p
 FROM_SCRATCH = "none"  # as load_pretrain_checkpoint_path: no pre-trained weights
 
 
-def run_finetuning(help_text: str, task_type: type[FinetuneTask], argv: list[str] | None = None) -> dict[str, float]:
+def run_finetuning(help_text: str, task_type: type[FinetuneTask], argv: list[str] | None = None,
+                   prepare: PrepareData = settled_by_records) -> dict[str, float]:
     """Read the configuration, then train, evaluate or both.
 
     Args:
         help_text: what the script does, shown by `--help`.
         task_type: what is trained.
         argv: the command line; None means that of the process.
+        prepare: makes records of raw data; without it only records are taken.
 
     Returns:
         The scores of the evaluation, when there was one: after training those of the best weights.
@@ -42,7 +44,7 @@ def run_finetuning(help_text: str, task_type: type[FinetuneTask], argv: list[str
     """
     with cloud_storage(load_config(help_text, task_type.config_file, argv)) as config:
         _check_what_to_do(config, task_type)
-        config = settled_by_records(config, task_type, _data_in_use(config))
+        config = prepare(config, task_type, _data_in_use(config))
         device = set_up_device(config)
         task = task_type.from_config(config, device.target)
         task.check()

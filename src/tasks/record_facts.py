@@ -1,6 +1,6 @@
 """What records tell about themselves: taken where the user says nothing, refused where the user says something else."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,13 @@ from src.records.reader import record_files, record_length
 from src.tasks.base import Task
 from src.text_files import open_input
 
+# What makes data ready for a run: the configuration, its task and the keys that name data, to the configuration to use.
+PrepareData = Callable[[Config, type[Task], Sequence[str]], Config]
 # May differ between records and what is done with them: a class may have another name.
 _ONLY_FOR_WHO_SAYS_NOTHING = ("label_file_path",)
 
 
-def settled_by_records(config: Config, task_type: type[Task], options: Iterable[str]) -> Config:
+def settled_by_records(config: Config, task_type: type[Task], options: Sequence[str]) -> Config:
     """The configuration with what the records tell in the place of what it leaves open.
 
     Args:
