@@ -7,6 +7,7 @@
 import argparse
 
 from src.errors import UserError, first_line, run_script
+from src.generate_mindrecord.raw_data import prepared_data
 from src.inference.cpp_inference import check_inputs, inference_config, read_about, task_names, write_inputs
 from src.model_utils.switch import SWITCH
 from src.tasks.evaluation import task_to_evaluate
@@ -22,7 +23,7 @@ def main(argv: list[str] | None = None) -> None:
         check_inputs(arguments.result_path, arguments.task, arguments.model_path, about)
         return
     config = inference_config(arguments.task, about, options)
-    count = write_inputs(task_to_evaluate(config), arguments.model_path, about, arguments.result_path)
+    count = write_inputs(task_to_evaluate(config, prepared_data), arguments.model_path, about, arguments.result_path)
     print(f"{count} batches: inputs in {arguments.result_path}", flush=True)
 
 

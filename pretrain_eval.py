@@ -5,6 +5,7 @@
 
 from src.errors import UserError, run_script
 from src.exchange.folders import open_model
+from src.generate_mindrecord.raw_data import prepared_data
 from src.initialization import undrawn_weights
 from src.model_utils.config import Config, WeightsOption, load_config
 from src.model_utils.device_adapter import set_up_device
@@ -17,7 +18,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     weights = WeightsOption(lambda _: "eval_ckpt", open_model)
     with cloud_storage(load_config("Evaluate a pre-trained BERT or NEZHA.", PretrainTask.config_file, argv, weights)
                        ) as config:
-        return evaluate_checkpoint(config)
+        return evaluate_checkpoint(prepared_data(config, PretrainTask, ["eval_data_dir"]))
 
 
 def evaluate_checkpoint(config: Config) -> dict[str, float]:

@@ -54,6 +54,7 @@ NETWORK = {"seq_length": 64, "hidden_size": 128, "num_hidden_layers": 2, "num_at
            "initializer_range": 0.05, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 BATCH_SIZE = 32
 BASE_CONFIG = "task_classifier_cpu_config.yaml"  # of a checkpoint with no configuration beside it
+TNEWS_CLASSES = 15
 HELD_OUT = 20  # every 20th document is kept for the evaluation
 
 
@@ -121,7 +122,9 @@ def classify_headlines(arguments: argparse.Namespace) -> None:
     """Print the class of five headlines, by predict.py."""
     checkpoint = Path(arguments.load_finetune_checkpoint_path)
     beside = (checkpoint if checkpoint.is_dir() else checkpoint.parent) / "classifier_config.yaml"
-    argv = ["--config_path", arguments.config_path or str(beside if beside.is_file() else BASE_CONFIG)]
+    argv = ["--config_path", arguments.config_path or (str(beside) if beside.is_file() else BASE_CONFIG)]
+    if argv[-1] == BASE_CONFIG:
+        argv += ["--num_class", str(TNEWS_CLASSES)]
     for option in ("load_finetune_checkpoint_path", "vocab_file_path", "label_file_path"):
         if getattr(arguments, option):
             argv += [f"--{option}", getattr(arguments, option)]

@@ -9,6 +9,7 @@ Options, their meaning and their defaults: `python run_classifier.py --help` and
 
 from src.errors import run_script
 from src.exchange.folders import open_model
+from src.generate_mindrecord.raw_data import prepared_data
 from src.tasks.classifier.task import ClassifierTask
 from src.tasks.finetuning import run_finetuning
 
@@ -16,7 +17,7 @@ from src.tasks.finetuning import run_finetuning
 def main(argv: list[str] | None = None) -> dict[str, float]:
     """Train, evaluate or both; return the scores."""
     return run_finetuning("Fine-tune and evaluate sentence classification or regression.", ClassifierTask, argv,
-                          open_model)
+                          prepared_data, open_model)
 
 
 if __name__ == "__main__":

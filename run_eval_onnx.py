@@ -7,6 +7,7 @@
 import sys
 
 from src.errors import run_script
+from src.generate_mindrecord.raw_data import prepared_data
 from src.inference.export import model_path
 from src.inference.exported import check_classes
 from src.inference.onnx_inference import OnnxNetwork
@@ -21,7 +22,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     weights = WeightsOption(lambda _: "export_file_name")  # which describes itself, as a model folder does
     config = load_task_config("Evaluate an ONNX model.", with_two_dashes(sys.argv[1:] if argv is None else argv),
                               weights)
-    task = task_to_evaluate(config)
+    task = task_to_evaluate(config, prepared_data)
     network = OnnxNetwork(model_path(config.export_file_name, "ONNX"), config.description,
                           target_of(config) == "CPU")
     check_classes(task, network.about, network.path)

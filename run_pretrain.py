@@ -7,6 +7,7 @@ Options, their meaning and their defaults: `python run_pretrain.py --help` and p
 
 from src.errors import run_script
 from src.exchange.folders import open_model
+from src.generate_mindrecord.raw_data import prepared_data
 from src.model_utils.config import WeightsOption, load_config
 from src.model_utils.device_adapter import set_up_device
 from src.model_utils.moxing_adapter import cloud_storage
@@ -19,6 +20,8 @@ def main(argv: list[str] | None = None) -> None:
     """Read the configuration and train."""
     weights = WeightsOption(weights_in_use, open_model)
     with cloud_storage(load_config("Pre-train BERT or BERT-NEZHA.", PretrainTask.config_file, argv, weights)) as config:
+        options = ["data_dir", *(["eval_data_dir"] if config.train_with_eval else [])]
+        config = prepared_data(config, PretrainTask, options)
         device = set_up_device(config)
         run_training(Pretraining(config, device), device)
 

@@ -9,13 +9,14 @@ Options, their meaning and their defaults: `python run_squad.py --help` and task
 
 from src.errors import run_script
 from src.exchange.folders import open_model
+from src.generate_mindrecord.raw_data import prepared_data
 from src.tasks.finetuning import run_finetuning
 from src.tasks.squad.task import SquadTask
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
     """Train, evaluate or both; return the scores."""
-    return run_finetuning("Fine-tune and evaluate question answering.", SquadTask, argv, open_model)
+    return run_finetuning("Fine-tune and evaluate question answering.", SquadTask, argv, prepared_data, open_model)
 
 
 if __name__ == "__main__":

@@ -48,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = NerOptions(records, label_file=given.label2id)
     sentences = read_msra(given.data_dir, given.class_filter)
     first, end = (round(share * len(sentences)) for share in (given.split_begin, given.split_end))
-    write_files({output: sentences[first:end]}, options.labels([sentences], given.data_dir), options)
+    write_files({output: sentences[first:end]}, options.labels([sentences], given.data_dir), options,
+                [given.data_dir])
 
 
 if __name__ == "__main__":

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from tqdm import tqdm
 
 from src.errors import UserError
 from src.files import check_output, make_output_dir
 from src.generate_mindrecord.options import SPLIT_OPTIONS, DataFile, RecordOptions, choose_files
-from src.records.text_rows import Row
+from src.records.about import accompany
+from src.records.text_rows import Row, count_lines
 from src.records.writer import EXTENSIONS, SCHEMA_NAME, RecordWriter, write_schema_json
-from src.tasks.labelled_text import LabelledText, Labels, encode_texts, field_of, label_of, score_of
+from src.tasks.labelled_text import LABELS_NAME, LabelledText, Labels, encode_texts, field_of, label_of, score_of
 from src.tokenization import FullTokenizer, Tokenizer
-
-LABELS_NAME = "labels.txt"
 
 _EXAMPLES_AT_ONCE = 1024
 
@@ -110,8 +110,6 @@ def _text(row: Row, column: str, may_be_empty: bool) -> str:
     return text
 
 
-# ---------------------------------------------------------------- examples to arrays
-
 # ---------------------------------------------------------------- writing
 
 def record_columns(max_seq_length: int, is_regression: bool) -> dict[str, tuple[str, int]]:
@@ -133,30 +131,64 @@ def generate(data: DataSet, options: RecordOptions, wanted: Mapping[str, bool | 
         UserError: a file is missing, a line is wrong, an option makes no sense, or an output cannot be written.
     """
     chosen = choose_files(data.data_dir, data.files, wanted)
-    smallest = 5 if data.columns.pair else 3  # one token of each text and the special tokens
-    if options.max_seq_length < smallest:
-        raise UserError(f"--max_seq_length is {options.max_seq_length}, expected at least {smallest}")
-    tokenizer = FullTokenizer(options.vocab_file, options.do_lower_case)
+    tokenizer = open_tokenizer(options, data.columns)
     labels = data.labels()
-    directory = make_output_dir(options.output_dir, "--output_dir")
-    columns = record_columns(options.max_seq_length, labels is None)
-    target_of = labels.id_of if labels else score_of
-    summaries = []
-    paths = [check_output(directory / f"{file.record_name}.{EXTENSIONS[options.dataset_format]}", "--output_dir")
-             for file in chosen]
-    with ExitStack() as stack:
-        for (file, source), path in zip(chosen.items(), paths, strict=True):
-            writer = stack.enter_context(RecordWriter(path, columns, options.dataset_format))
-            summaries.append(_write(writer, tokenizer, data.examples(file, source), target_of))
-    if labels:
-        labels.write(directory / LABELS_NAME)
-    if options.dataset_format == "tfrecord":
-        # Without a number of rows: the schema serves all the files, and would limit the reading of each.
-        write_schema_json(directory / SCHEMA_NAME, columns, 0)
+    make_output_dir(options.output_dir, "--output_dir")
+    summaries = write_data_set({file.record_name: data.examples(file, path) for file, path in chosen.items()}, labels,
+                               options, tokenizer, list(chosen.values()))
     for summary in summaries:
         print(f"{summary.path}: {summary.num_examples} examples, the longest of {summary.longest} tokens; "
               f"{summary.num_truncated} cut to {options.max_seq_length}")
-    print(f"{len(labels)} labels in {directory / LABELS_NAME}" if labels else "labels are numbers (regression)")
+    labels_path = Path(options.output_dir, LABELS_NAME)
+    print(f"{len(labels)} labels in {labels_path}" if labels else "labels are numbers (regression)")
+    return summaries
+
+
+def open_tokenizer(options: RecordOptions, columns: ExampleColumns) -> Tokenizer:
+    """The tokenizer that the options ask for.
+
+    Raises:
+        UserError: the vocabulary cannot be read, or a record has no room for a token of each text.
+    """
+    smallest = 5 if columns.pair else 3  # with the special tokens
+    if options.max_seq_length < smallest:
+        raise UserError(f"--max_seq_length is {options.max_seq_length}, expected at least {smallest}")
+    return FullTokenizer(options.vocab_file, options.do_lower_case)
+
+
+def write_data_set(files: Mapping[str, Iterable[LabelledText]], labels: Labels | None, options: RecordOptions,
+                   tokenizer: Tokenizer, sources: Sequence[Path]) -> list[Summary]:
+    """Write record files, all or none, with the label file and for TFRecord the schema.
+
+    Args:
+        files: the examples of each record file, by its name without extension.
+        labels: the classes; None for regression.
+        options: what the user says about the records; the directory is there.
+        tokenizer: that of these options.
+        sources: the raw file of each record file.
+
+    Raises:
+        UserError: a line is wrong, or an output cannot be written.
+    """
+    directory = Path(options.output_dir)
+    columns = record_columns(options.max_seq_length, labels is None)
+    target_of = labels.id_of if labels else score_of
+    summaries = []
+    paths = [check_output(directory / f"{name}.{EXTENSIONS[options.dataset_format]}", "--output_dir")
+             for name in files]
+    with ExitStack() as stack:
+        for path, examples, source in zip(paths, files.values(), sources, strict=True):
+            writer = stack.enter_context(RecordWriter(path, columns, options.dataset_format))
+            shown = tqdm(examples, desc=source.name, unit=" texts", total=count_lines(source), leave=False,
+                         disable=None)
+            summaries.append(_write(writer, tokenizer, shown, target_of))
+    if labels:
+        labels.write(directory / LABELS_NAME)
+    about = {"task": "classifier", **options.about(), **({"label_file": LABELS_NAME} if labels else {"num_class": 1})}
+    accompany(paths, options.vocab_file, about, sources)
+    if options.dataset_format == "tfrecord":
+        # Without a number of rows: the schema serves all the files, and would limit the reading of each.
+        write_schema_json(directory / SCHEMA_NAME, columns, 0)
     return summaries
 
 

@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     chosen = choose_files(given["data_dir"], FILES, given)
     splits = read_tagged_files(chosen.values(), options.unit)
     files = {file.record_name: sentences for file, sentences in zip(chosen, splits, strict=True)}
-    write_data_set(files, options.labels(splits, given["data_dir"]), options)
+    write_data_set(files, options.labels(splits, given["data_dir"]), options, list(chosen.values()))
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     chosen = choose_files(given["data_dir"], FILES, given)
     files = {file.record_name: list(read_cluener(path)) for file, path in chosen.items()}
     labels = options.labels([], "") if options.label_file else LabelScheme(CLUENER_TYPES, "the types of CLUENER")
-    write_data_set(files, labels, options)
+    write_data_set(files, labels, options, list(chosen.values()))
 
 
 if __name__ == "__main__":

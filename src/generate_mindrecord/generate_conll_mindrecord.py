@@ -35,7 +35,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError("none of --train_file, --dev_file and --test_file is given; name at least one file")
     splits = read_tagged_files(chosen.values(), options.unit)
     source = ", ".join(map(str, chosen.values()))
-    write_data_set(dict(zip(chosen, splits, strict=True)), options.labels(splits, source), options)
+    write_data_set(dict(zip(chosen, splits, strict=True)), options.labels(splits, source), options,
+                   list(chosen.values()))
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from src.generate_mindrecord.pretrain_instances import (  # noqa: E402
     Instances,
 )
 from src.model_utils.switch import SWITCH  # noqa: E402
+from src.records.about import accompany  # noqa: E402
 from src.records.columns import DATASET_FORMATS, pretrain_columns  # noqa: E402
 from src.records.reader import RECORD_FILE_NAMES  # noqa: E402
 from src.records.writer import RecordWriter, write_schema_json  # noqa: E402
@@ -95,6 +96,9 @@ def generate(options: InstanceOptions, input_file: str, output_file: str, vocab_
         # For an evaluation the same sentences in several ways say nothing more.
         _write_records(corpus_of(Selection(held_out_every, held_out=True)), vocab, replace(options, dupe_factor=1),
                        [held_out], dataset_format, num_workers)
+    accompany([*outputs, *([held_out] if held_out else [])], vocab_file,
+              {"task": "pretrain", "do_lower_case": options.do_lower_case, "max_seq_length": options.max_seq_length,
+               "source": input_file})
     return summary
 
 

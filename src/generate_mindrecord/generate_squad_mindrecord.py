@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository, 
 from src.errors import UserError, run_script  # noqa: E402
 from src.files import check_output, make_output_dir  # noqa: E402
 from src.model_utils.switch import SWITCH  # noqa: E402
+from src.records.about import accompany  # noqa: E402
 from src.records.columns import DATASET_FORMATS  # noqa: E402
 from src.records.writer import RecordWriter, write_schema_json  # noqa: E402
 from src.tasks.squad.examples import read_squad  # noqa: E402
@@ -83,6 +84,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         started = time.monotonic()
         records = generate(file or "", output_file, tokenizer, options, name == "train",
                            given.version_2_with_negative, given.dataset_format)
+        accompany([output_file], given.vocab_file,
+                  {"task": "squad", "do_lower_case": given.do_lower_case, "max_seq_length": given.max_seq_length,
+                   "source": file})
         seconds = time.monotonic() - started
         print(f"Wrote {records} records to {output_file}: {seconds:.1f} s, {records / seconds:.0f} records/s",
               flush=True)

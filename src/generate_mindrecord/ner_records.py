@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from tqdm import tqdm
 
 from src.errors import UserError
 from src.files import check_output, make_output_dir
 from src.generate_mindrecord.options import RecordOptions, add_record_options
+from src.records.about import accompany
 from src.records.sentences import writing_sentences
 from src.records.writer import EXTENSIONS, SCHEMA_NAME, RecordWriter, write_schema_json
 from src.tasks.ner.corpora import TaggedLines
@@ -76,13 +78,15 @@ def read_tagged_files(files: Iterable[Path], unit: str) -> list[list[Sentence]]:
     return splits
 
 
-def write_data_set(files: Mapping[str, Sequence[Sentence]], labels: LabelScheme, options: NerOptions) -> None:
+def write_data_set(files: Mapping[str, Sequence[Sentence]], labels: LabelScheme, options: NerOptions,
+                   sources: Sequence[str | Path]) -> None:
     """Write the record files of a data set, all or none, with the label file and for TFRecord the schema; report them.
 
     Args:
         files: the sentences of each record file, by its name without extension.
         labels: the entity types.
         options: what the user wants.
+        sources: the raw file of each record file.
 
     Raises:
         UserError: an entity is of another type, a file would be empty, or cannot be written.
@@ -90,10 +94,11 @@ def write_data_set(files: Mapping[str, Sequence[Sentence]], labels: LabelScheme,
     directory = make_output_dir(options.records.output_dir, "--output_dir")
     extension = EXTENSIONS[options.records.dataset_format]
     write_files({check_output(directory / f"{name}.{extension}", "--output_dir"): sentences
-                 for name, sentences in files.items()}, labels, options)
+                 for name, sentences in files.items()}, labels, options, sources)
 
 
-def write_files(files: Mapping[Path, Sequence[Sentence]], labels: LabelScheme, options: NerOptions) -> None:
+def write_files(files: Mapping[Path, Sequence[Sentence]], labels: LabelScheme, options: NerOptions,
+                sources: Sequence[str | Path]) -> None:
     """Write the sentences of each record file; see `write_data_set`."""
     tokenizer = options.tokenizer()
     length, dataset_format = options.records.max_seq_length, options.records.dataset_format
@@ -102,13 +107,16 @@ def write_files(files: Mapping[Path, Sequence[Sentence]], labels: LabelScheme, o
         for path, sentences in files.items():
             encoder = NerEncoder(tokenizer, labels, length)
             writer = stack.enter_context(RecordWriter(path, ner_columns(length), dataset_format))
-            parts = _parts(encoder, sentences, stack.enter_context(writing_sentences(path)))
+            shown = tqdm(sentences, desc=path.name, unit=" sentences", leave=False, disable=None)
+            parts = _parts(encoder, shown, stack.enter_context(writing_sentences(path)))
             while block := list(islice(parts, _PARTS_AT_ONCE)):
                 writer.write(encoder.records(block))
             reports += [f"{path}: {writer.num_rows} records of {len(sentences)} sentences with "
                         f"{sum(len(sentence.entities) for sentence in sentences)} entities", *_notes(encoder)]
     directory = next(iter(files)).parent
     labels.write(directory / LABEL_FILE)
+    accompany(files, options.records.vocab_file, {"task": "ner", **options.records.about(), "text_unit": options.unit,
+                                                  "label_file": LABEL_FILE}, sources)
     if dataset_format == "tfrecord":
         # Without a number of rows: the schema serves all the files, and would limit the reading of each.
         write_schema_json(directory / SCHEMA_NAME, ner_columns(length), 0)

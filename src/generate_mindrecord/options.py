@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from src.errors import UserError
 from src.model_utils.switch import SWITCH
@@ -22,6 +22,10 @@ class RecordOptions:
     do_lower_case: bool = True
     max_seq_length: int = 128
     dataset_format: str = "mindrecord"
+
+    def about(self) -> dict[str, Any]:
+        """What is written about the records beside them."""
+        return {"do_lower_case": self.do_lower_case, "max_seq_length": self.max_seq_length}
 
 
 class DataFile(NamedTuple):

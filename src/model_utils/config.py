@@ -60,11 +60,12 @@ class Config(Mapping):
     """Read-only values by attribute (`config.Lamb.learning_rate`) or by key; groups are `Config` objects too."""
 
     def __init__(self, values: Mapping[str, Any], given: frozenset[str] = frozenset(),
-                 explicit: frozenset[str] | None = None) -> None:
+                 explicit: frozenset[str] | None = None, of_model: frozenset[str] = frozenset()) -> None:
         fields = {key: Config(value) if isinstance(value, Mapping) else value for key, value in values.items()}
         object.__setattr__(self, "_fields", fields)
         object.__setattr__(self, "_given", given)
         object.__setattr__(self, "_explicit", given if explicit is None else explicit)
+        object.__setattr__(self, "_of_model", of_model)
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401
         """Return the value or group called `name`."""
@@ -103,7 +104,7 @@ class Config(Mapping):
 
     def replaced(self, values: Mapping[str, Any]) -> "Config":
         """Return a configuration with other values for some keys."""
-        return Config(self._fields | values, self._given, self._explicit)
+        return Config(self._fields | values, self._given, self._explicit, self._of_model)
 
     def was_given(self, key: str) -> bool:
         """Tell whether `key` (dotted when it is in a group) was given on the command line or in the ini file."""
@@ -112,6 +113,10 @@ class Config(Mapping):
     def is_explicit(self, key: str) -> bool:
         """Tell whether the user said what `key` is: as `was_given`, or in the file of `--config_path`."""
         return key in self._explicit
+
+    def is_of_model(self, key: str) -> bool:
+        """Tell whether a model folder says what `key` is."""
+        return key in self._of_model
 
 
 class WeightsOption(NamedTuple):
@@ -182,7 +187,7 @@ def load_config(description: str, default_yaml: str | Path, argv: Sequence[str] 
     of_model = model.values(task, group, schema.defaults)
     of_model = {key: schema.convert(key, value, str(model.source)) for key, value in of_model.items()}
     values = schema.defaults | of_model | explicit | ({option: str(model.weights)} if option else {})
-    return Config(_unflatten(values), frozenset(given), frozenset(explicit))
+    return Config(_unflatten(values), frozenset(given), frozenset(explicit), frozenset(of_model) - frozenset(explicit))
 
 
 def sizes_group(config: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ from src.errors import UserError
 
 Columns = Mapping[str, tuple[str, int]]  # name -> ("int32" or "float32", values in a record)
 
+ABOUT = ".about.json"  # what the name of the file about records ends in, see `src/records/about.py`
 DATASET_FORMATS = ("mindrecord", "tfrecord")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from src.errors import UserError
 from src.json_files import read_json_object
-from src.records.columns import DATASET_FORMATS, Columns, check_dataset_format
+from src.records.columns import ABOUT, DATASET_FORMATS, Columns, check_dataset_format
 
 ColumnTypes = Mapping[str, str]  # name -> "int32" or "float32"
 
@@ -156,9 +156,7 @@ def open_records(path: str | Path, dataset_format: str, columns: ColumnTypes, *,
     """
     check_dataset_format(dataset_format)
     open_file = _opener(dataset_format)
-    if not str(path):
-        raise UserError(f"{option} is not set; give the directory of the {dataset_format} files")
-    readers = [open_file(file) for file in _find_files(Path(path), dataset_format, option)]
+    readers = [open_file(file) for file in record_files(path, dataset_format, option)]
     readers = [reader for reader in readers if len(reader)]
     if not readers:
         raise UserError(f"{option}: the record files in {path} hold no record; generate them anew")
@@ -173,14 +171,27 @@ def open_records(path: str | Path, dataset_format: str, columns: ColumnTypes, *,
     return records
 
 
+def record_length(file: Path, dataset_format: str) -> int | None:
+    """Tokens of the records of a file; None if they have none."""
+    return _opener(dataset_format)(file).columns().get("input_ids", ("", None))[1]
+
+
 # ---------------------------------------------------------------- finding the files
 
-def _find_files(path: Path, dataset_format: str, option: str) -> list[Path]:
+def record_files(path: str | Path, dataset_format: str, option: str) -> list[Path]:
+    """The record files of a directory, or the one that `path` is; see `open_records`.
+
+    Raises:
+        UserError: there is none.
+    """
+    if not str(path):
+        raise UserError(f"{option} is not set; give the directory of the {dataset_format} files")
+    path = Path(path)
     if path.is_file():
         return [path]
     if not path.is_dir():
         raise UserError(f"{option}: there is no {path}; give the directory of the {dataset_format} files")
-    names = {kind: sorted(_record_files(path, kind), key=_natural) for kind in DATASET_FORMATS}
+    names = {kind: sorted(files_of_format(path, kind), key=_natural) for kind in DATASET_FORMATS}
     if names[dataset_format]:
         return names[dataset_format]
     other = next((kind for kind in DATASET_FORMATS if names[kind]), None)
@@ -191,7 +202,8 @@ def _find_files(path: Path, dataset_format: str, option: str) -> list[Path]:
                     f"names, as the generators write them")
 
 
-def _record_files(directory: Path, kind: str) -> Iterator[Path]:
+def files_of_format(directory: Path, kind: str) -> Iterator[Path]:
+    """The record files of a format in a directory and below it."""
     for parent, folders, names in os.walk(directory):
         folders[:] = [folder for folder in folders if not folder.startswith(".")]  # files being written
         for name in names:
@@ -207,7 +219,7 @@ def _natural(path: Path) -> list[tuple[int, int | str]]:
 
 def _find_schema(path: Path) -> Path:
     if path.is_dir():
-        found = sorted(path.glob("*.json"))
+        found = sorted(file for file in path.glob("*.json") if not file.name.endswith(ABOUT))
         if len(found) != 1:
             raise UserError(f"schema_dir: expected one .json file in {path}, found {len(found)}; give the file itself")
         return found[0]

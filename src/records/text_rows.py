@@ -2,12 +2,13 @@
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from src.errors import UserError, quoted
 from src.json_files import parse_json
-from src.text_files import Place, read_lines
+from src.text_files import Place, open_input, read_lines
 
 
 class Row(NamedTuple):
@@ -82,6 +83,30 @@ def read_csv(path: Path) -> Iterator[Row]:
             yield Row(where, dict(zip(columns, values, strict=True)))
         else:
             raise _wrong_width(where, values, columns, "commas")
+
+
+def read_table(path: Path) -> Iterator[Row]:
+    """Rows of a file with a header line or with JSON lines; its name says which, or else its first line.
+
+    Raises:
+        UserError: as of `read_json_lines`, `read_tsv` and `read_csv`.
+    """
+    readers = {".csv": read_csv, ".tsv": read_tsv, ".json": read_json_lines, ".jsonl": read_json_lines}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        first = next((line for _, line in read_lines(path)), "")
+        reader = read_json_lines if first.lstrip().startswith("{") else read_tsv if "\t" in first else read_csv
+    return reader(path)
+
+
+def count_lines(path: Path) -> int:
+    """How many lines a file has, for a progress bar: nothing is decoded or checked.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    with open_input(path) as file:
+        return sum(block.count(b"\n") for block in iter(partial(file.read, 1 << 22), b""))
 
 
 def _header(where: str, names: Sequence[str]) -> list[str]:

@@ -130,6 +130,18 @@ class Task(ABC):
         if self.class_names:
             files[LABELS] = self.label_lines(self.class_names)
         return files
+    # ------------------------------------------------------------ what records tell
+
+    @classmethod
+    def told_by_records(cls, config: Config, about: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+        """The values of configuration keys that records settle.
+
+        Args:
+            config: as the user gave it.
+            about: what was written about the records, empty for older ones.
+            folder: where they are.
+        """
+        return {key: about[key] for key in ("do_lower_case",) if key in about}
 
     # ------------------------------------------------------------ exchange of checkpoints
 

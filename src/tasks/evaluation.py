@@ -8,18 +8,23 @@ from src.initialization import undrawn_weights
 from src.model_utils.config import Config
 from src.model_utils.device_adapter import DeviceInfo
 from src.tasks.finetune_task import FinetuneTask, predictions_path, require_data
+from src.tasks.record_facts import PrepareData, settled_by_records
 from src.tasks.registry import finetune_task_type
 
 
-def task_to_evaluate(config: Config) -> FinetuneTask:
+def task_to_evaluate(config: Config, prepare: PrepareData = settled_by_records) -> FinetuneTask:
     """The task of a configuration, for an evaluation by something else than its network.
+
+    Args:
+        config: the configuration.
+        prepare: makes records of raw data; without it only records are taken.
 
     Raises:
         UserError: it is no fine-tuning task, the configuration does not fit together, or it names no data.
     """
     task_class = finetune_task_type(config)
     require_data(config, task_class.eval_data_options, "evaluate")
-    task = task_class.from_config(config)
+    task = task_class.from_config(prepare(config, task_class, ["eval_data_file_path"]))
     task.check()
     return task
 

@@ -16,6 +16,7 @@ from src.tasks.best_weights import BestWeights
 from src.tasks.evaluation import evaluate_checkpoint
 from src.tasks.finetune_task import FinetuneTask, require_data
 from src.tasks.job import TaskJob
+from src.tasks.record_facts import PrepareData, settled_by_records
 from src.training.create_optimizer import create_optimizer
 from src.training.optimizer import Optimizer
 from src.training.run import Run, TrainingEvaluation, run_training
@@ -23,6 +24,7 @@ from src.training.start import resume_newest
 from src.training.train_step import TrainStep
 from src.weights import load_weights
 
+DATA_OPTIONS = {"do_train": "train_data_file_path", "do_eval": "eval_data_file_path"}  # used when the switch is on
 FROM_SCRATCH = "none"  # as load_pretrain_checkpoint_path: no pre-trained weights
 
 
@@ -35,6 +37,7 @@ def weights_in_use(config: Config) -> str:
 
 
 def run_finetuning(help_text: str, task_type: type[FinetuneTask], argv: list[str] | None = None,
+                   prepare: PrepareData = settled_by_records,
                    open_model: Callable[[str], ModelFolder | None] = ModelFolder.find) -> dict[str, float]:
     """Read the configuration, then train, evaluate or both.
 
@@ -42,6 +45,7 @@ def run_finetuning(help_text: str, task_type: type[FinetuneTask], argv: list[str
         help_text: what the script does, shown by `--help`.
         task_type: what is trained.
         argv: the command line; None means that of the process.
+        prepare: makes records of raw data; without it only records are taken.
         open_model: the model folder that a path stands for, if any.
 
     Returns:
@@ -53,6 +57,7 @@ def run_finetuning(help_text: str, task_type: type[FinetuneTask], argv: list[str
     weights = WeightsOption(weights_in_use, open_model)
     with cloud_storage(load_config(help_text, task_type.config_file, argv, weights)) as config:
         _check_what_to_do(config, task_type)
+        config = prepare(config, task_type, _data_in_use(config))
         device = set_up_device(config)
         task = task_type.from_config(config, device.target)
         task.check()
@@ -72,6 +77,10 @@ def _check_what_to_do(config: Config, task_type: type[FinetuneTask]) -> None:
     if not config.do_train and not config.load_finetune_checkpoint_path:
         raise UserError("load_finetune_checkpoint_path is not set, and evaluation needs a fine-tuned checkpoint; give "
                         "one, or train with --do_train true")
+
+
+def _data_in_use(config: Config) -> list[str]:
+    return [option for switch, option in DATA_OPTIONS.items() if config[switch]]
 
 
 class Finetuning(TaskJob[FinetuneTask]):

@@ -16,6 +16,7 @@ from src.records.text_rows import Row, read_json_lines
 from src.text_files import read_text
 from src.tokenization import Tokenizer
 
+LABELS_NAME = "labels.txt"  # beside the records
 _LABELS_IN_MESSAGE = 20
 
 

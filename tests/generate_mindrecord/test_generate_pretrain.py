@@ -654,7 +654,8 @@ def test_the_command_line(tmp_path, vocab_file):
     assert (done.returncode, done.stderr) == (0, "")
     count = len(MindRecordFile(out))
     assert f"Wrote {count} total instances" in done.stdout
-    assert sorted(path.name for path in out.parent.iterdir()) == ["wiki.mindrecord", "wiki.mindrecord.db"]
+    assert sorted(path.name for path in out.parent.iterdir()) == [
+        "vocab.txt", "wiki.about.json", "wiki.mindrecord", "wiki.mindrecord.db"]
 
     wrong = command(sys.executable, SCRIPT.name, "--input_file", text, "--output_file", out, "--vocab_file", "absent",
                     cwd=SCRIPT.parent)
@@ -694,7 +695,8 @@ def test_the_shell_script(tmp_path, vocab_file):
     done = command("bash", script, texts, tmp_path / "my out", vocab_file, *options, cwd=tmp_path, env=environment)
     assert (done.returncode, done.stderr) == (0, "")
     assert sorted(path.name for path in (tmp_path / "my out").iterdir()) == [
-        "AA_wiki_00.tfrecord", "two words_ a comma.txt.tfrecord"]
+        "AA_wiki_00.about.json", "AA_wiki_00.tfrecord", "two words_ a comma.txt.about.json",
+        "two words_ a comma.txt.tfrecord", "vocab.txt"]
     one = command("bash", script, texts / "AA" / "wiki_00", f"{tmp_path}/one/", vocab_file, *options, env=environment)
     assert one.returncode == 0
     assert (tmp_path / "one" / "wiki_00.tfrecord").read_bytes() == (

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import src.generate_mindrecord.generate_tnews_mindrecord as generator
 from src.errors import UserError
 from src.generate_mindrecord.classification_records import record_columns
+from src.records.about import read_about
 from src.records.mindrecord import MindRecordFile
 from src.records.reader import open_records
 from src.records.tfrecord import TFRecordFile
@@ -79,8 +81,12 @@ def check(path, rows, label_ids):
 def test_records_and_labels(data, tmp_path, capsys):
     out = tmp_path / "my out"
     run(data, out)
-    assert names(out) == ["dev.mindrecord", "dev.mindrecord.db", "labels.txt", "train.mindrecord",
-                          "train.mindrecord.db"]
+    assert names(out) == ["dev.about.json", "dev.mindrecord", "dev.mindrecord.db", "labels.txt", "train.about.json",
+                          "train.mindrecord", "train.mindrecord.db", "vocab.txt"]
+    assert read_about([out / "train.mindrecord"]) == {
+        "vocab_file": "vocab.txt", "vocab_crc32": f"{zlib.crc32((data / 'vocab.txt').read_bytes()):08x}",
+        "task": "classifier", "do_lower_case": True, "max_seq_length": S, "label_file": "labels.txt",
+        "source": str(data / "train.json")}
     assert (out / "labels.txt").read_text() == "9\n104\n108\n"  # whole numbers are sorted as numbers
     check(out / "train.mindrecord", TRAIN, [2, 1, 1, 0])
     check(out / "dev.mindrecord", DEV, [1, 2])
@@ -100,11 +106,12 @@ def test_the_label_file_decides_the_order(data, tmp_path):
 def test_tfrecord_with_its_schema(data, tmp_path):
     out = tmp_path / "out"
     run(data, out, "--dataset_format", "tfrecord")
-    assert names(out) == ["dataset.json", "dev.tf_record", "labels.txt", "train.tf_record"]
+    assert names(out) == ["dataset.json", "dev.about.json", "dev.tf_record", "labels.txt", "train.about.json",
+                          "train.tf_record", "vocab.txt"]
     check(out / "train.tf_record", TRAIN, [2, 1, 1, 0])
     check(out / "dev.tf_record", DEV, [1, 2])
     types = {name: dtype for name, (dtype, _) in record_columns(S, False).items()}
-    records = open_records(out / "train.tf_record", "tfrecord", types, schema_path=out / "dataset.json")
+    records = open_records(out / "train.tf_record", "tfrecord", types, schema_path=out)
     assert records.num_rows == 4  # the schema serves files of any size
 
 
@@ -125,7 +132,7 @@ def test_test_data_without_labels(data, tmp_path):
     run(data, tmp_path / "default", "--dataset_format", "tfrecord")
     assert not (tmp_path / "default" / "test.tf_record").exists()
     run(data, tmp_path / "out", "--do_predict", "--dataset_format", "tfrecord")
-    assert names(tmp_path / "out") == ["dataset.json", "labels.txt", "test.tf_record"]
+    assert names(tmp_path / "out") == ["dataset.json", "labels.txt", "test.about.json", "test.tf_record", "vocab.txt"]
     check(tmp_path / "out" / "test.tf_record", texts, [0, 0, 0])
     write_json(data / "test.json", [row(*item) for item in DEV])  # and with labels
     run(data, tmp_path / "out", "--do_predict=true", "--dataset_format", "tfrecord")

@@ -21,7 +21,7 @@ from src.records.reader import RecordSource
 from src.tasks.base import ExchangeHead
 from src.tasks.classifier.predictor import ClassifierPredictor, describe
 from src.tasks.finetune_task import Evaluation, FinetuneTask, finetune_tokenizer, token_limits
-from src.tasks.labelled_text import label_lines, read_labels
+from src.tasks.labelled_text import LABELS_NAME, Labels, label_lines, read_labels
 from src.tasks.prediction import InferenceModel, Predictor
 
 
@@ -129,6 +129,22 @@ class ClassifierTask(FinetuneTask):
         items = zip(_texts(records), describe(logits, self.labels), gold, strict=True)
         write_json_lines(path, ({"index": index, **text, **item, "gold": right}
                                 for index, (text, item, right) in enumerate(items)))
+
+    # ------------------------------------------------------------ what records tell
+
+    @classmethod
+    def told_by_records(cls, config: Config, about: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+        """How many classes there are, and their names."""
+        told = super().told_by_records(config, about, folder)
+        if "num_class" in about:  # a regression
+            return told | {"num_class": about["num_class"]}
+        labels = folder / about.get("label_file", LABELS_NAME)
+        if labels.is_file():
+            found = {"num_class": len(Labels.from_file(labels)), "label_file_path": str(labels)}
+            # Beside older records it may be of others.
+            if about or not config.is_explicit("num_class") or config.num_class == found["num_class"]:
+                told |= found
+        return told
 
     # ------------------------------------------------------------ exchange of checkpoints
 

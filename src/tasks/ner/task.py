@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mindspore import Tensor, nn
@@ -112,6 +113,17 @@ class NerTask(FinetuneTask):
         return NerEncoder(tokenizer, self.labels, self.bert_config.seq_length)
 
     # ------------------------------------------------------------ records
+
+    @classmethod
+    def told_by_records(cls, config: Config, about: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+        """What was cut into tokens by itself, and the entity types."""
+        told = super().told_by_records(config, about, folder)
+        if "text_unit" in about:
+            told["text_unit"] = about["text_unit"]
+        labels = folder / about.get("label_file", LABEL_FILE)
+        if labels.is_file() and not config.label2id_file_path:  # which is another name of the key
+            told["label_file_path"] = str(labels)
+        return told
 
     def _open_records(self, option: str, columns: Mapping[str, str], num_samples: int | None = None) -> Records:
         records = super()._open_records(option, columns, num_samples)
