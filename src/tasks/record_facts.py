@@ -59,7 +59,8 @@ def _check(config: Config, key: str, theirs: object, file: Path, other: str, is_
         source, advice = "the model has", "give records that were made for it"
     else:
         source, advice = f"{key} is", f"leave {key} out, or make the records anew"
-    raise UserError(f"{key}: the records of {file} were made with {_word(theirs)}, but {source} {_word(ours)}; {advice}")
+    raise UserError(f"{key}: the records of {file} were made with {_word(theirs)}, but {source} {_word(ours)}; "
+                    f"{advice}")
 
 
 def _word(value: object) -> object:
