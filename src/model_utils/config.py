@@ -56,10 +56,12 @@ class MissingKeyError(UserError, AttributeError):
 class Config(Mapping):
     """Read-only values by attribute (`config.Lamb.learning_rate`) or by key; groups are `Config` objects too."""
 
-    def __init__(self, values: Mapping[str, Any], given: frozenset[str] = frozenset()) -> None:
+    def __init__(self, values: Mapping[str, Any], given: frozenset[str] = frozenset(),
+                 explicit: frozenset[str] | None = None) -> None:
         fields = {key: Config(value) if isinstance(value, Mapping) else value for key, value in values.items()}
         object.__setattr__(self, "_fields", fields)
         object.__setattr__(self, "_given", given)
+        object.__setattr__(self, "_explicit", given if explicit is None else explicit)
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401
         """Return the value or group called `name`."""
@@ -98,11 +100,15 @@ class Config(Mapping):
 
     def replaced(self, values: Mapping[str, Any]) -> "Config":
         """Return a configuration with other values for some keys."""
-        return Config(self._fields | values, self._given)
+        return Config(self._fields | values, self._given, self._explicit)
 
     def was_given(self, key: str) -> bool:
         """Tell whether `key` (dotted when it is in a group) was given on the command line or in the ini file."""
         return key in self._given
+
+    def is_explicit(self, key: str) -> bool:
+        """Tell whether the user said what `key` is: as `was_given`, or in the file of `--config_path`."""
+        return key in self._explicit
 
 
 def load_config(description: str, default_yaml: str | Path, argv: Sequence[str] | None = None) -> Config:
@@ -123,18 +129,18 @@ def load_config(description: str, default_yaml: str | Path, argv: Sequence[str] 
         print(schema.help_text(description))
         raise SystemExit(0)
     options = _split_command_line(argv)
-    values = dict(schema.defaults)
-    given = {}
+    in_file, given = {}, {}
     config_path, ini_path = options.pop("config_path", None), options.pop("ini_path", None)
     if config_path is not None:
         path = _find_file("--config_path", config_path)
         flat = translate_file(_flatten(_read_yaml(path)[0], str(path)), schema.defaults, str(path))
-        values |= {key: schema.convert(key, value, str(path)) for key, value in flat.items()}
+        in_file = {key: schema.convert(key, value, str(path)) for key, value in flat.items()}
     if ini_path is not None:
         path = _find_file("--ini_path", ini_path)
         given |= {key: schema.convert(key, value, str(path)) for key, value in _read_ini(path).items()}
     given |= {key: schema.convert(key, value, "the command line") for key, value in options.items()}
-    return Config(_unflatten(values | given), frozenset(given))
+    explicit = in_file | given
+    return Config(_unflatten(schema.defaults | explicit), frozenset(given), frozenset(explicit))
 
 
 def asks_for_help(argv: Sequence[str]) -> bool:

@@ -22,6 +22,7 @@ from src.training.train_step import TrainStep
 from src.weights import load_weights
 
 FROM_SCRATCH = "none"  # as load_pretrain_checkpoint_path: no pre-trained weights
+_ENCODER = "bert.bert."  # what the names of its parameters begin with, in pre-trained and fine-tuned networks
 
 
 def run_finetuning(help_text: str, task_type: type[FinetuneTask], argv: list[str] | None = None) -> dict[str, float]:
@@ -111,7 +112,8 @@ class Finetuning(Job):
         if done is not None:
             return done
         if self.config.load_pretrain_checkpoint_path != FROM_SCRATCH:
-            print(load_weights(step_cell.network, self.config.load_pretrain_checkpoint_path), flush=True)
+            pretrained = self.config.load_pretrain_checkpoint_path
+            print(load_weights(step_cell.network, pretrained, body=_ENCODER), flush=True)
         return None
 
     def evaluation(self, run: Run) -> TrainingEvaluation | None:

@@ -44,10 +44,12 @@ from src.training.output_lock import locked_output
 from src.training.profiling import Profiling
 from src.training.resources import check_disk, check_memory, machine_memory
 from src.training.start import start_as_first_rank
+from src.training.start_summary import start_summary
 from src.training.train_step import LossScale, TrainStep
 
 # What every resumed run must share with the one that it continues, besides `Job.recipe_keys`.
 _RECIPE_KEYS = ("enable_lossscale", "scale_factor", "scale_window", "enable_global_norm", "max_grad_norm")
+_LOG_PAUSE = 10.0  # seconds between two log lines, where the user did not say every how many steps
 
 
 @dataclass(frozen=True)
@@ -228,6 +230,9 @@ def _run(job: Job, device: DeviceInfo, output_dir: Path, callbacks: Sequence[min
 
     if writes and job.config_name:
         _write_config(config, output_dir / job.config_name)
+    if writes:
+        print(start_summary(device, job.bert_config, step_cell.network, plan, config.accumulation_steps, output_dir),
+              flush=True)
     stream = BatchStream(
         records, job.batch_size, total_steps, start_step=start.step, seed=config.seed, shuffle=job.shuffle,
         accumulation_steps=config.accumulation_steps, bucketing=Bucketing(config.bucket_list, job.length_grouping),
@@ -339,7 +344,8 @@ def _shown(job: Job, plan: RunPlan) -> list[Callback]:
     if sys.stderr.isatty():
         shown.append(ProgressBar(plan, job.what))
     if not (sys.stderr.isatty() and sys.stdout.isatty()):  # on one terminal the bar says it all
-        shown.append(LogLines(job.config.log_steps, plan.start_step))
+        pause = 0.0 if job.config.is_explicit("log_steps") else _LOG_PAUSE
+        shown.append(LogLines(job.config.log_steps, plan.start_step, pause))
     return shown
 
 
