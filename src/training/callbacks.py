@@ -169,6 +169,18 @@ class Callback(mindspore.train.Callback):
             self.on_end(arguments.step_report)
 
 
+class Recorder(Callback):
+    """Keeps the numbers of a run, in the order of the steps; an evaluation adds its own to those of its step."""
+
+    place = Place.RECORD
+
+    def write(self, step: int, **values: float) -> None:
+        """Keep scores that belong to `step`."""
+
+    def write_text(self, step: int, text: str) -> None:
+        """Keep what was predicted after `step`, in Markdown, if there is a place for text."""
+
+
 def arguments_of(run_context: RunContext) -> Any:
     """What MindSpore's loop and `src/training/loop.py` tell: declared as a dict, but its entries are attributes."""
     return run_context.original_args()

@@ -13,17 +13,15 @@ from src.errors import UserError, quoted
 from src.files import atomic_write, check_output, failing_in_one_line, is_passed_on
 from src.json_files import member, parse_json
 from src.text_files import read_text
-from src.training.callbacks import Callback, Place, RunPlan, StepReport
+from src.training.callbacks import Callback, Place, Recorder, RunPlan, StepReport
 
 
-class MetricsFile(Callback):
+class MetricsFile(Recorder):
     """Append a JSON line for every step to `path`; others may add lines with `write`.
 
     A resumed run first drops the lines behind its starting step, so that the file tells one history. A new run puts
     the file of an earlier one aside, as `<name>.old`. A device or pipe just gets the lines.
     """
-
-    place = Place.RECORD
 
     def __init__(self, path: str | Path, plan: RunPlan) -> None:
         """Open the file (given by metrics_file), keeping the history up to the plan's first step."""
@@ -61,15 +59,6 @@ class MetricsFile(Callback):
     def close(self) -> None:
         """Close the file."""
         self.file.close()
-
-
-class NoMetrics(Callback):
-    """Takes the place of a `MetricsFile` on a rank that writes nothing."""
-
-    place = Place.RECORD
-
-    def write(self, step: int, **values: float) -> None:
-        """Let the numbers go."""
 
 
 def read_metrics(path: str | Path) -> list[dict]:

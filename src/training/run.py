@@ -32,19 +32,21 @@ from src.training.callbacks import (
     Periodic,
     Place,
     ProgressBar,
+    Recorder,
     RunPlan,
     StepReport,
     StopOnDivergence,
 )
 from src.training.cost import MOMENTS, Workload
 from src.training.loop import end_again, train
-from src.training.metrics_file import LossPlot, MetricsFile, NoMetrics
+from src.training.metrics_file import LossPlot, MetricsFile
 from src.training.optimizer import Optimizer
 from src.training.output_lock import locked_output
 from src.training.profiling import Profiling
 from src.training.resources import check_disk, check_memory, machine_memory
 from src.training.start import start_as_first_rank
 from src.training.start_summary import start_summary
+from src.training.tensorboard import TensorBoard
 from src.training.train_step import LossScale, TrainStep
 
 # What every resumed run must share with the one that it continues, besides `Job.recipe_keys`.
@@ -61,7 +63,8 @@ class Run:
     plan: RunPlan
     steps_per_epoch: int
     output_dir: Path
-    metrics: MetricsFile | NoMetrics
+    metrics_path: Path
+    recorders: Sequence[Recorder]  # those of this rank
     writes: bool  # whether this rank writes files
     evaluated: Mapping[str, Any]  # `TrainingEvaluation.state` at the step that the run goes on from
 
@@ -106,12 +109,13 @@ class TrainingEvaluation(Periodic):
             parameter.set_data(Tensor(weights[parameter.name].asnumpy()))
 
     def show(self, report: StepReport, lines: Sequence[str], results: Mapping[str, float]) -> None:
-        """Print the scores behind the reported step, and add them to the metrics file."""
+        """Print the scores behind the reported step, and keep them with the numbers of the step."""
         self.last = {"step": report.step, "lines": list(lines), "results": dict(results)}
         self.was_shown = True
         tqdm.write("\n".join(lines))  # clears a progress bar first
         sys.stdout.flush()
-        self.run.metrics.write(report.step, **results)
+        for recorder in self.run.recorders:
+            recorder.write(report.step, **results)
 
     def finish(self) -> dict[str, float]:
         """Say at the end what came out, unless that was said; return the scores of the run."""
@@ -210,11 +214,11 @@ def _run(job: Job, device: DeviceInfo, output_dir: Path, callbacks: Sequence[min
     recipe = recipe_of(job, device, records.num_rows, samples_per_step)
     start = start_as_first_rank(step_cell, device, lambda: job.load(step_cell, output_dir, recipe))
     plan = RunPlan(start.step, total_steps, samples_per_step, records.num_rows)
-    metrics_path = config.metrics_file or output_dir / "metrics.jsonl"
-    metrics = MetricsFile(metrics_path, plan) if writes else NoMetrics()
-    evaluation = job.evaluation(Run(device, step_cell, plan, steps_per_epoch, output_dir, metrics, writes,
-                                    start.evaluated))
-    own: list[Callback] = [StopOnDivergence(output_dir, start.step, job.prefix), metrics]
+    metrics_path = Path(config.metrics_file or output_dir / "metrics.jsonl")
+    recorders = _recorders(config, metrics_path, plan) if writes else []
+    evaluation = job.evaluation(Run(device, step_cell, plan, steps_per_epoch, output_dir, metrics_path, recorders,
+                                    writes, start.evaluated))
+    own: list[Callback] = [StopOnDivergence(output_dir, start.step, job.prefix), *recorders]
     if config.enable_profiling:
         own.append(Profiling(output_dir / "profile", device.target))
     if evaluation:
@@ -336,6 +340,13 @@ def recipe_of(job: Job, device: DeviceInfo, num_rows: int, samples_per_step: int
 def _as_words(value: object) -> object:
     """A switch as the configuration has it, in which checkpoints keep it."""
     return str(value).lower() if isinstance(value, bool) else value
+
+
+def _recorders(config: Config, metrics_path: Path, plan: RunPlan) -> list[Recorder]:
+    recorders: list[Recorder] = [MetricsFile(metrics_path, plan)]
+    if config.tensorboard_dir:
+        recorders.append(TensorBoard(config.tensorboard_dir, plan))
+    return recorders
 
 
 def _shown(job: Job, plan: RunPlan) -> list[Callback]:

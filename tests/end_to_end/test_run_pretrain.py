@@ -57,9 +57,9 @@ def run(toy_records: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleNa
     """Three epochs of 100 records, 8 a step: 37 steps."""
     output_dir = tmp_path_factory.mktemp("run")
     printed = pretrain(output_dir, data_dir=toy_records / "mindrecord", epoch_size=3, save_checkpoint_steps=10,
-                       save_checkpoint_num=2, log_steps=1, train_with_eval="true", eval_data_dir=toy_records / "mindrecord",
-                       base_net_cfg__num_hidden_layers=2, base_net_cfg__hidden_size=32,
-                       base_net_cfg__intermediate_size=64)
+                       save_checkpoint_num=2, log_steps=1, train_with_eval="true",
+                       eval_data_dir=toy_records / "mindrecord", base_net_cfg__num_hidden_layers=2,
+                       base_net_cfg__hidden_size=32, base_net_cfg__intermediate_size=64)
     return SimpleNamespace(output_dir=output_dir, printed=printed)
 
 

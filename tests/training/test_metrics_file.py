@@ -21,7 +21,8 @@ def steps(path: Path) -> list[int]:
 
 
 def write_steps(path: Path, last: int) -> None:
-    path.write_text("".join(json.dumps({"step": step, "loss": 9.0, "learning_rate": 0.1}) + "\n" for step in range(1, last + 1)))
+    lines = [{"step": step, "loss": 9.0, "learning_rate": 0.1} for step in range(1, last + 1)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def test_every_step_is_a_line_that_is_in_the_file_at_once(tmp_path: Path) -> None:

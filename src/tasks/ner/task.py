@@ -12,7 +12,6 @@ from src.bert_for_finetune import BertNER, BertNERTagger
 from src.bert_model import BertConfig
 from src.dataset import EvaluationBatches, Limit
 from src.errors import UserError
-from src.files import write_json_lines
 from src.model_utils.config import Config
 from src.onnx_graph import Head
 from src.records.reader import SEQUENCE_COLUMNS, Records, RecordSource
@@ -166,6 +165,7 @@ class NerTask(FinetuneTask):
             entity_counts,
             entity_lines,
             entity_results,
+            entity_table,
             token_scores,
         )
 
@@ -173,7 +173,7 @@ class NerTask(FinetuneTask):
         counts = entity_counts(map(decode, gold), map(decode, predicted), self.labels.types)
         tokens = token_scores(np.concatenate(gold), np.concatenate(predicted))
         return Evaluation(tokens.results() | entity_results(counts), tokens.lines(self.method) + entity_lines(counts),
-                          lambda path: write_json_lines(path, self._items(records, gold, predicted)))
+                          lambda: self._items(records, gold, predicted), breakdowns=[entity_table(counts)])
 
     def _items(self, records: RecordSource, gold: list[np.ndarray], predicted: list[np.ndarray]) -> Iterator[dict]:
         """What was found in each record, and what is there; positions count its tokens without [CLS]."""
@@ -195,7 +195,7 @@ class NerTask(FinetuneTask):
 
     def _score_sentences(self, windows: SentenceWindows, predicted: list[np.ndarray]) -> Evaluation:
         from src.tasks.ner.clue import benchmark_scores, write_submission  # no prediction needs scores
-        from src.tasks.ner.scores import entity_counts, entity_lines, entity_results
+        from src.tasks.ner.scores import entity_counts, entity_lines, entity_results, entity_table
 
         texts = [sentence.text for sentence in windows.sentences]
         gold = [sentence.entities for sentence in windows.sentences]
@@ -207,7 +207,15 @@ class NerTask(FinetuneTask):
                  *entity_lines(counts)]
         if not any(gold):
             lines = [f"{windows.files[0]} marks no entity: nothing to score, only to predict"]
-        return Evaluation(results | entity_results(counts), lines, lambda path: write_submission(path, texts, found))
+
+        def items() -> Iterator[dict]:
+            for text, there, entities in zip(texts, gold, found, strict=True):
+                yield {"text": text, "entities": [span._asdict() for span in entities],
+                       "gold": [span._asdict() for span in there]}
+
+        return Evaluation(results | entity_results(counts), lines, items,
+                          lambda path: write_submission(path, texts, found),
+                          [entity_table(counts)] if any(gold) else [])
 
     # ------------------------------------------------------------ exchange, the C++ program
 

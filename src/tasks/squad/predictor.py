@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +50,7 @@ class SquadPredictor:
                 for kind, scores in enumerate(outputs):
                     logits[kind, rows, :scores.shape[1]] = scores
         answers = extract_answers(features, logits[0], logits[1], self.answer_options)
-        return [dict(item) | _describe(answer) for item, answer in zip(items, answers, strict=True)]
+        return [dict(item) | describe_answer(answer) for item, answer in zip(items, answers, strict=True)]
 
 
 def _to_squad(items: Sequence[Mapping]) -> SquadFile:
@@ -64,7 +65,8 @@ def _to_squad(items: Sequence[Mapping]) -> SquadFile:
     return SquadFile(Path("items"), list(contexts), examples)
 
 
-def _describe(answer: QuestionAnswers) -> dict:
+def describe_answer(answer: QuestionAnswers) -> dict[str, Any]:
+    """An answer for people and programs: {"answer", "score", "start", "end"}; see `SquadPredictor.predict`."""
     chosen = next((candidate for candidate in answer.candidates if candidate.text == answer.text), None)
     score = round(chosen.probability, 6) if chosen else 0.0
     if not answer.text or answer.best is None:

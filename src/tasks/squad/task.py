@@ -1,9 +1,10 @@
 """Extractive question answering (SQuAD 1.1 and 2.0) as a fine-tuning task."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mindspore import Tensor, nn
@@ -25,14 +26,21 @@ from src.tasks.squad.answers import (
     AnswerOptions,
     QuestionAnswers,
     best_thresholds,
+    cmrc_exact_match,
+    cmrc_f1,
+    exact_match,
     extract_answers,
+    question_scores,
+    raw_scores,
     score_cmrc,
     score_squad_1,
     score_squad_2,
+    squad_1_f1,
 )
 from src.tasks.squad.examples import read_squad
 from src.tasks.squad.features import FeatureOptions, SquadFeatures, report_lines
-from src.tasks.squad.predictor import SquadPredictor
+from src.tasks.squad.predictor import SquadPredictor, describe_answer
+from src.tasks.squad.question_kinds import kinds_table
 from src.tokenization import FullTokenizer
 
 _MINIMUM = float(np.finfo(np.float32).min)
@@ -178,7 +186,27 @@ class SquadTask(FinetuneTask):
             scores = score_squad_2(examples, texts) | best_thresholds(examples, best_texts, null_odds)
             lines = [json.dumps({"exact_match": scores["exact"], "f1": scores["f1"]}), json.dumps(scores)]
             results = {"exact_match": scores.pop("exact")} | scores
-        return Evaluation(results, lines, lambda path: write_predictions(path, by_id, self.version_2))
+        f1 = self._f1_of_questions(texts)
+        return Evaluation(results, lines, lambda: self._items(answers, f1),
+                          lambda path: write_predictions(path, by_id, self.version_2),
+                          [kinds_table([example.question for example in examples], f1)])
+
+    def _f1_of_questions(self, texts: Mapping[str, str]) -> list[float]:
+        """F1 of each question in percent."""
+        examples = self.features.examples
+        if self.version_2:
+            return (100.0 * raw_scores(examples, texts).f1).tolist()
+        methods = (cmrc_exact_match, cmrc_f1) if self.config.assessment_method == "CMRC" else (exact_match, squad_1_f1)
+        return [100.0 * value for value in question_scores(examples, texts, *methods).f1]
+
+    def _items(self, answers: list[QuestionAnswers], f1: list[float]) -> Iterator[dict[str, Any]]:
+        """Question, context, answer as `SquadPredictor.predict` names them, with what was expected and the F1."""
+        contexts = self.features.texts
+        for example, answer, score in zip(self.features.examples, answers, f1, strict=True):
+            yield {"id": example.qas_id, "question": example.question, "context": contexts[example.context],
+                   **describe_answer(answer), "f1": score,
+                   "gold": [{"text": gold.text, "start": gold.start, "end": gold.start + len(gold.text)}
+                            for gold in example.answers]}
 
 
 def is_json(path: str) -> bool:
