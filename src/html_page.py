@@ -6,7 +6,7 @@ Whatever comes from outside goes through `escaped`; what these functions return 
 import html
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 # What no HTML document may hold, and halves of surrogate pairs, which JSON allows and UTF-8 does not.
@@ -27,16 +27,17 @@ h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .2rem .7rem; border-bottom: 1px solid var(--line); text-align: right; }
 th { font-weight: 600; } th:first-child, td:first-child { text-align: left; }
+.shaded th { writing-mode: vertical-rl; transform: rotate(180deg); text-align: left; padding: .4rem; }
 td[style] { background: rgb(var(--shade) / var(--share)); }
 article { background: var(--soft); border-radius: .5rem; padding: .6rem 1rem; margin: .8rem 0; }
 article p { margin: .2rem 0; white-space: pre-wrap; overflow-wrap: anywhere; }
-mark { color: inherit; background: hsl(var(--hue, 210) 70% var(--tint)); border-radius: .25rem; padding: .05rem .2rem; }
+mark { color: inherit; background: hsl(var(--hue, 210) 70% var(--tint)); border-radius: .25rem; padding: .05rem .2rem;
+  margin: 0 .1rem; }
 mark small { margin-left: .3rem; color: var(--faint); }
 mark.wrong { outline: 2px solid var(--wrong); } mark.missed { background: none; outline: 2px dashed var(--wrong); }
 .right { color: var(--right); } .wrong { color: var(--wrong); } mark.wrong, mark.missed { color: inherit; }
 svg { width: 100%; height: auto; } svg text { font: 12px system-ui, sans-serif; fill: var(--faint); }
-svg line { stroke: var(--line); } svg polyline { fill: none; stroke: rgb(var(--shade)); stroke-width: 1.8; }
-svg polyline.thin { stroke-width: .8; opacity: .35; }
+svg line { stroke: var(--line); } svg polyline { stroke: rgb(var(--shade)); }
 """
 
 
@@ -97,7 +98,8 @@ def table(content: Table) -> str:
     """A section with a table."""
     head = "".join(f"<th>{escaped(name)}</th>" for name in content.columns)
     rows = "\n".join(f"<tr>{''.join(_cells(row, content.shaded))}</tr>" for row in content.rows)
-    return f'{heading(content.title)}\n<div class="wide"><table>\n<tr>{head}</tr>\n{rows}\n</table></div>'
+    shaded = _class("shaded" if content.shaded else "")
+    return f'{heading(content.title)}\n<div class="wide"><table{shaded}>\n<tr>{head}</tr>\n{rows}\n</table></div>'
 
 
 def _cells(row: Sequence[str | float], shaded: bool) -> Iterable[str]:
@@ -110,7 +112,7 @@ def _cells(row: Sequence[str | float], shaded: bool) -> Iterable[str]:
 
 def number(value: str | float) -> str:
     """A number with as many digits as help."""
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    return str(value) if not isinstance(value, float) else f"{value:.4f}" if abs(value) <= 1 else f"{value:.2f}"
 
 
 def marked(text: str, spans: Iterable[Span]) -> str:
@@ -126,16 +128,17 @@ def marked(text: str, spans: Iterable[Span]) -> str:
     return "".join([*pieces, escaped(text[at:])])
 
 
-def line_chart(title: str, lines: Mapping[str, Sequence[tuple[float, float]]],
+def line_chart(title: str, line: Sequence[tuple[float, float]], pale: Sequence[tuple[float, float]] = (),
                limits: tuple[float, float] | None = None) -> str:
-    """A section with a chart of lines (x, y), each with the class that it is drawn in.
+    """A section with a chart of a line of points (x, y).
 
     Args:
         title: its heading.
-        lines: {class: points}; "thin" is pale.
+        line: the points.
+        pale: those of another line, which is behind it.
         limits: the smallest and the largest y that are shown; without them all are.
     """
-    points = [point for line in lines.values() for point in line]
+    points = [*line, *pale]
     low, high = limits or _around([y for _, y in points])
     first, last = min(x for x, _ in points), max(x for x, _ in points)
     across, up = (_WIDTH - _LEFT) / ((last - first) or 1), (_HEIGHT - _BOTTOM) / (high - low)
@@ -143,11 +146,11 @@ def line_chart(title: str, lines: Mapping[str, Sequence[tuple[float, float]]],
     def at(x: float, y: float) -> str:
         return f"{_LEFT + (x - first) * across:.1f},{(high - min(max(y, low), high)) * up:.1f}"
 
-    drawn = [f'<polyline{_class(name)} points="{" ".join(at(x, y) for x, y in _thinned(line))}"/>'
-             for name, line in lines.items()]
-    levels = [low + (high - low) * step / 4 for step in range(1, 4)]
+    drawn = [f'<polyline fill="none" stroke="currentColor" stroke-width="{width}" opacity="{opacity}" '
+             f'points="{" ".join(at(x, y) for x, y in _thinned(some))}"/>'
+             for some, width, opacity in ((pale, 0.8, 0.35), (line, 1.8, 1)) if some]
     grid = [f'<line x1="{_LEFT}" x2="{_WIDTH}" y1="{(high - y) * up:.1f}" y2="{(high - y) * up:.1f}"/>'
-            f'<text x="0" y="{(high - y) * up + 4:.1f}">{y:.4g}</text>' for y in levels]
+            f'<text x="0" y="{(high - y) * up + 4:.1f}">{y:.4g}</text>' for y in _levels(low, high)]
     ends = (f'<text x="{_LEFT}" y="{_HEIGHT - 6}">{first:g}</text>'
             f'<text x="{_WIDTH}" y="{_HEIGHT - 6}" text-anchor="end">{last:g}</text>')
     return (f'{heading(title)}\n<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escaped(title)}">\n'
@@ -158,6 +161,14 @@ def _around(values: Sequence[float]) -> tuple[float, float]:
     low, high = min(values), max(values)
     margin = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
     return low - margin, high + margin
+
+
+def _levels(low: float, high: float) -> list[float]:
+    """Three to six round numbers between two others."""
+    rough = (high - low) / 4
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(step for step in (power, 2 * power, 5 * power, 10 * power) if step >= rough)
+    return [number * step for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def _thinned(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:

@@ -76,9 +76,10 @@ class BestWeights(TrainingEvaluation):
             self._keep(report, evaluation, items)
         else:
             self.without_gain += 1
-        if self.best and self.best_parts:  # the curve goes on, also where the best weights are those of an earlier evaluation
+        if self.best and self.best_parts:  # also of an earlier evaluation: the curve goes on
+            scores, *others = self.best_parts
             write_report(self.predictions_path, f"{self.task.description}: best weights, after step "
-                         f"{self.best['step']}", [*self.best_parts, *curve_parts(self.run.metrics_path, self.score)])
+                         f"{self.best['step']}", [scores, *curve_parts(self.run.metrics_path, self.score), *others])
         self._consider_stopping()
 
     def _quality(self, results: dict[str, float]) -> tuple[float, float]:

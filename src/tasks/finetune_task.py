@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from mindspore import nn
 
@@ -11,12 +11,14 @@ from src.bert_model import BertConfig
 from src.dataset import EvaluationBatches, Limit
 from src.errors import UserError
 from src.files import check_output, write_json_lines
-from src.html_page import Table
 from src.model_utils.config import Config
 from src.records.reader import Records, RecordSource, open_records
 from src.tasks.base import Task
 from src.tokenization import FullTokenizer
 from src.weights import LoadReport, load_weights
+
+if TYPE_CHECKING:
+    from src.html_page import Table
 
 
 class Evaluation(NamedTuple):
@@ -26,7 +28,7 @@ class Evaluation(NamedTuple):
     lines: list[str]  # what is printed
     items: Callable[[], Iterable[Mapping[str, Any]]] | None = None  # what was predicted for each record or example
     write_predictions: Callable[[Path], None] | None = None  # writes that to a file, if not the items, one a line
-    breakdowns: Sequence[Table] = ()  # what the scores consist of, for a report
+    breakdowns: Sequence["Table"] = ()  # what the scores consist of, for a report
 
     def write(self, path: Path, items: Iterable[Mapping[str, Any]]) -> None:
         """Write the predictions, of which these are the items."""

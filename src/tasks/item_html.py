@@ -5,21 +5,28 @@ what was expected, where that is known.
 """
 
 import json
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from src.html_page import Span, escaped, marked, number
 
+_GOLDEN_ANGLE = 137  # degrees: however many colours there are, each new one is far from the others
 _AROUND = 400  # characters of a context that are shown before and behind the answers
 _PLACE = ("file", "line", "id", "index")  # fields that say which item it is
 _SHOWN_ELSEWHERE = {"text", "sentence", "text_pair", "label", "label_id", "probability", "gold", *_PLACE}
 
 
-def item_html(item: Mapping[str, Any]) -> str:
-    """An item in a box of its own."""
+def item_html(item: Mapping[str, Any], hues: dict[str, int]) -> str:
+    """An item in a box of its own.
+
+    Args:
+        item: the item.
+        hues: colours of the types of entities on the page so far, degrees on their circle; new types are added.
+    """
     if isinstance(item.get("entities"), Sequence):
-        lines = _entities(item)
+        for entity in (*item["entities"], *(item.get("gold") or ())):
+            hues.setdefault(entity["type"], len(hues) * _GOLDEN_ANGLE % 360)
+        lines = _entities(item, hues)
     elif "answer" in item and isinstance(item.get("context"), str):
         lines = _answer(item)
     else:
@@ -43,25 +50,22 @@ def item_row(item: Mapping[str, Any]) -> str:
     return f"| {' | '.join(escaped(' '.join(str(cell).split())).replace('|', '&#124;') for cell in cells)} |"
 
 
-def hue_of(name: str) -> int:
-    """A colour for a name, the same in every file."""
-    return zlib.crc32(name.encode("utf-8", "replace")) % 24 * 15
-
-
 # ---------------------------------------------------------------- entities
 
-def _entities(item: Mapping[str, Any]) -> Iterable[str]:
+def _entities(item: Mapping[str, Any], hues: Mapping[str, int]) -> Iterable[str]:
     found, gold, text = item["entities"], item.get("gold"), item.get("text")
     if not isinstance(text, str):
         yield _line(escaped(_entity_names(found)), "found")
         if gold is not None:
             yield _line(escaped(_entity_names(gold)), "expected")
         return
-    there = None if gold is None else set(map(entity_key, gold))
-    yield _line(marked(text, (_span(entity, there, "wrong") for entity in found)), "found" if gold else "")
-    if there is not None and there != set(map(entity_key, found)):
-        yield _line(marked(text, (_span(entity, set(map(entity_key, found)), "missed") for entity in gold or ())),
-                    "expected")
+    if gold is None:
+        yield _line(_marked_entities(text, found, hues))
+        return
+    keys_found, keys_there = set(map(entity_key, found)), set(map(entity_key, gold))
+    yield _line(_marked_entities(text, found, hues, keys_there, "wrong"), "found")
+    if keys_there != keys_found:
+        yield _line(_marked_entities(text, gold, hues, keys_found, "missed"), "expected")
 
 
 def entity_key(entity: Mapping[str, Any]) -> tuple[int, int, str]:
@@ -69,9 +73,11 @@ def entity_key(entity: Mapping[str, Any]) -> tuple[int, int, str]:
     return entity["start"], entity["end"], entity["type"]
 
 
-def _span(entity: Mapping[str, Any], others: set[tuple[int, int, str]] | None, otherwise: str) -> Span:
-    kind = "" if others is None or entity_key(entity) in others else otherwise
-    return Span(entity["start"], entity["end"], entity["type"], hue_of(entity["type"]), kind)
+def _marked_entities(text: str, entities: Iterable[Mapping[str, Any]], hues: Mapping[str, int],
+                     others: set[tuple[int, int, str]] | None = None, otherwise: str = "") -> str:
+    """A text with its entities; those that are not among the others are marked as something else."""
+    return marked(text, (Span(one["start"], one["end"], one["type"], hues[one["type"]],
+                              "" if others is None or entity_key(one) in others else otherwise) for one in entities))
 
 
 def _entity_names(entities: Iterable[Mapping[str, Any]]) -> str:

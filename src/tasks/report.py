@@ -19,6 +19,7 @@ from src.training.metrics_file import LossCurve, read_metrics
 REPORT_NAME = "report.html"
 _MOST_ITEMS = 30  # that are shown
 _ROWS_OF_TEXT = 8  # of predictions as text
+_KEY = "A red frame is around what is wrong, a dashed one around what was missed."
 
 Item = Mapping[str, Any]
 
@@ -36,11 +37,10 @@ def curve_parts(metrics_path: Path, score: str) -> list[str]:
     curve = None if is_passed_on(metrics_path) else LossCurve.of(read_metrics(metrics_path), score)
     if curve is None:
         return []
-    losses = {"thin": list(zip(curve.steps, curve.losses, strict=True)),
-              "": list(zip(curve.steps, curve.means, strict=True))}
-    charts = [line_chart(f"Training loss by step (mean of {curve.window})", losses, curve.limits)]
+    means, losses = (list(zip(curve.steps, values, strict=True)) for values in (curve.means, curve.losses))
+    charts = [line_chart(f"Training loss by step (mean of {curve.window})", means, losses, curve.limits)]
     if len(curve.scores) > 1:
-        charts.append(line_chart(f"{score} by step", {"": curve.scores}))
+        charts.append(line_chart(f"{score} by step", curve.scores))
     return charts
 
 
@@ -56,7 +56,8 @@ def evaluation_parts(evaluation: Evaluation, items: Sequence[Item], complete: Ca
     parts += [table(breakdown) for breakdown in evaluation.breakdowns]
     title, chosen = worst_of(items)
     if chosen:
-        parts += [heading(title), *(item_html(complete(item)) for item in chosen)]
+        hues: dict[str, int] = {}
+        parts += [heading(title), paragraph(_KEY, "faint"), *(item_html(complete(item), hues) for item in chosen)]
     elif items:
         parts.append(paragraph("No mistake was made."))
     return parts

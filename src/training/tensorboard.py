@@ -40,9 +40,9 @@ class TensorBoard(Recorder):
 
     def on_step(self, report: StepReport) -> None:
         """Write the numbers of the step."""
-        self._scalars(report.step, {
-            "train/loss": report.loss, "train/learning_rate": report.learning_rate,
-            "train/loss_scale": report.loss_scale, "train/samples_per_second": report.samples_per_second})
+        rate = {"train/samples_per_second": report.samples_per_second} if report.samples_per_second else {}
+        self._scalars(report.step, {"train/loss": report.loss, "train/learning_rate": report.learning_rate,
+                                    "train/loss_scale": report.loss_scale, **rate})  # the first step has no rate yet
 
     def write(self, step: int, **values: float) -> None:
         """Write the scores of an evaluation."""

@@ -13,7 +13,6 @@ from src.bert_model import BertConfig
 from src.dataset import EvaluationBatches, Limit
 from src.errors import UserError
 from src.finetune_eval_model import BertCLSModel, WithPrefix
-from src.html_page import Table
 from src.model_utils.config import Config
 from src.onnx_graph import Head
 from src.records.reader import RecordSource
@@ -22,8 +21,6 @@ from src.tasks.classifier.predictor import ClassifierPredictor, describe
 from src.tasks.finetune_task import Evaluation, FinetuneTask, finetune_tokenizer, token_limits
 from src.tasks.labelled_text import label_lines, read_labels
 from src.tasks.prediction import InferenceModel, Predictor
-
-_MOST_CLASSES = 30  # of which a table of all pairs can be read
 
 
 class ClassifierTask(FinetuneTask):
@@ -107,6 +104,8 @@ class ClassifierTask(FinetuneTask):
             results = regression_scores(logits[:, 0], labels)
         else:
             results = classification_scores(logits, labels)
+        from src.tasks.classifier.confusion import confusion_table  # no prediction needs it
+
         breakdowns = [] if self.is_regression else [confusion_table(logits.argmax(axis=1), labels, self._names())]
         return Evaluation(results, self._lines(results, labels), lambda: self._items(logits, labels),
                           breakdowns=breakdowns)
@@ -168,22 +167,6 @@ class ClassifierTask(FinetuneTask):
             raise UserError(f"class_weights: found '{option}', expected balanced or {num_class} numbers such as "
                             f"{','.join(['1.0'] * num_class)}")
         return weights
-
-
-def confusion_table(predicted: np.ndarray, labels: np.ndarray, names: Sequence[Any]) -> Table:
-    """How often each class [n] was taken for each other; of many classes only the pairs that were confused most."""
-    count = len(names)
-    pairs = np.bincount(labels * count + predicted, minlength=count * count)
-    counts = pairs.reshape(count, count)  # [label, predicted]
-    if count <= _MOST_CLASSES:
-        rows = [[str(name), *row] for name, row in zip(names, counts.tolist(), strict=True)]
-        return Table("Confusion matrix: each row is what was expected, each column what was predicted",
-                     ("", *map(str, names)), rows, shaded=True)
-    np.fill_diagonal(counts, 0)
-    worst = np.argsort(-counts, axis=None, kind="stable")[:_MOST_CLASSES]
-    rows = [(str(names[label]), str(names[other]), int(counts[label, other]))
-            for label, other in zip(*np.unravel_index(worst, counts.shape), strict=True) if counts[label, other]]
-    return Table("Classes that were confused most", ("expected", "predicted", "times"), rows)
 
 
 def label_column(records: RecordSource) -> np.ndarray:
