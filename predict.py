@@ -9,7 +9,7 @@ The folder is that of a training or of a conversion. For weights without such a 
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import TextIO
@@ -33,17 +33,20 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError("nothing to predict; give --text TEXT, or --input_file FILE (- for standard input)")
     if arguments.output_file:
         check_output(arguments.output_file, "--output_file")
+    if arguments.html:
+        check_output(arguments.html, "--html")
     set_up_device(config)
     predictor = create_predictor(config, model)
-    with open_output(arguments.output_file) as output:
-        count, mistake = write_predictions(predictor, all_items(arguments, predictor.fields), output)
+    with open_output(arguments.output_file) as output, open_page(arguments.html) as show:
+        count, mistake = write_predictions(predictor, all_items(arguments, predictor.fields), output, show)
         if mistake and not count:
             raise mistake
     if mistake:
         raise UserError(f"{mistake}; the {count} predictions for what stands before it were written") from mistake
 
 
-def write_predictions(predictor: Predictor, items: Iterator[Item], output: TextIO) -> tuple[int, UserError | None]:
+def write_predictions(predictor: Predictor, items: Iterator[Item], output: TextIO, show: Callable[[dict], object]
+                      ) -> tuple[int, UserError | None]:
     """Predict on the items up to a mistake in one; return how many predictions were written, and the mistake."""
     count, mistake = 0, None
     while mistake is None:
@@ -53,6 +56,7 @@ def write_predictions(predictor: Predictor, items: Iterator[Item], output: TextI
         try:
             for result in predict_up_to_mistake(predictor, some):
                 output.write(json.dumps(result, ensure_ascii=False) + "\n")
+                show(result)
                 count += 1
         except UserError as error:
             mistake = error
@@ -94,6 +98,22 @@ def open_output(path: str | None) -> Iterator[TextIO]:
         yield file
 
 
+@contextmanager
+def open_page(path: str | None) -> Iterator[Callable[[dict], object]]:
+    """What shows results on a page, whole or not at all; without a path nothing is shown."""
+    if not path:
+        yield lambda result: None
+        return
+    from src.html_page import PAGE_END, page_begin  # only a page needs them
+    from src.tasks.item_html import item_html
+
+    hues: dict[str, int] = {}
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.write(page_begin("Predictions"))
+        yield lambda result: file.write(item_html(result, hues) + "\n")
+        file.write(PAGE_END)
+
+
 def parse_arguments(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """Split the command line into what this script reads itself and the keys of the configuration."""
     parser = argparse.ArgumentParser(
@@ -107,6 +127,8 @@ def parse_arguments(argv: list[str] | None) -> tuple[argparse.Namespace, list[st
                         help="what to predict with: the folder of a training or a conversion, or an exported .onnx or "
                              ".mindir model")
     parser.add_argument("--output_file", help="where the JSON lines go; without it to standard output")
+    parser.add_argument("--html", metavar="FILE", help="a page to look at, in which entities and answers are marked "
+                                                       "in their texts")
     return parser.parse_known_args(argv)
 
 

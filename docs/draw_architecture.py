@@ -17,7 +17,7 @@ BEGIN, END = "<!-- drawn by docs/draw_architecture.py -->", "<!-- end of the dra
 # From left to right: nothing imports from a column to its right. A name is a module or a folder of src/, or scripts.
 COLUMNS = (
     {"ground": ("errors", "files", "text_files", "json_files", "tokenization", "sentences", "assessment_method",
-                "checkpoint_files", "model_folder", "weights", "worker_processes", "cpu_kernels")},
+                "checkpoint_files", "model_folder", "weights", "html_page", "worker_processes", "cpu_kernels")},
     {"model_utils": ("model_utils",), "records": ("records",),
      "network": ("layers", "device_forms", "cpu_forms", "dropout", "lstm", "CRF", "bert_model", "bert_for_pre_training",
                  "finetune_eval_model", "bert_for_finetune", "onnx_graph", "initialization", "bert_for_finetune_cpu")},

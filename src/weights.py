@@ -128,15 +128,19 @@ class LoadReport:
     wrong_shape: dict[str, tuple[list[int], list[int]]]  # name -> shape in the file, shape in the network
     optimizer_entries: int  # left over in the file from its training
     renaming: str  # what was done to the file's names, "" if nothing
+    body: str = ""  # what the names of the part begin with that the file is for; the rest of the network is new
 
     def __str__(self) -> str:
         """A line for each class that is not empty."""
         lines = [f"loaded {len(self.loaded)} of the network's "
                  f"{len(self.loaded) + len(self.missing) + len(self.wrong_shape)} parameters from {self.path}"
                  + (f" ({self.renaming})" if self.renaming else "")]
-        if self.missing:
-            lines.append(f"  missing from the file, left at their initial values ({len(self.missing)}): "
-                         f"{_some(self.missing)}")
+        new = [name for name in self.missing if not name.startswith(self.body)]
+        missing = [name for name in self.missing if name.startswith(self.body)]
+        if new:
+            lines.append(f"  new head, to be trained from its initial values ({len(new)}): {_some(new)}")
+        if missing:
+            lines.append(f"  missing from the file, left at their initial values ({len(missing)}): {_some(missing)}")
         if self.wrong_shape:
             shapes = [f"{name} {there} in the file, {here} in the network"
                       for name, (there, here) in self.wrong_shape.items()]
@@ -148,12 +152,18 @@ class LoadReport:
         return "\n".join(lines)
 
 
-def load_weights(network: nn.Cell, path: str | Path, prefix: str = PREFIX) -> LoadReport:
+def load_weights(network: nn.Cell, path: str | Path, prefix: str = PREFIX, body: str = "") -> LoadReport:
     """Load what fits from a `.ckpt` (MindSpore 1.x or later) or `.safetensors` file into a network.
 
     A directory stands for its `{prefix}_best.ckpt`, or else for the newest complete checkpoint in it.
     Names are taken as they are, or with one prefix removed from or added to all of them when that clearly fits
     better: the bare `BertModel` has the names of the pre-training network without `bert.bert.`.
+
+    Args:
+        network: what gets the weights.
+        path: the file or directory.
+        prefix: what the names of the checkpoints in a directory begin with.
+        body: what the names of the part begin with that the file is for, where the rest of the network is new.
 
     Raises:
         UserError: the file cannot be read, nothing in it belongs to the network, or most of it has another shape.
@@ -180,7 +190,7 @@ def load_weights(network: nn.Cell, path: str | Path, prefix: str = PREFIX) -> Lo
         raise UserError(_nothing_fits(path, given, parameters, wrong_shape))
     used = set(source.values())
     unexpected = [name for name in given if name not in used]
-    return LoadReport(path, loaded, missing, unexpected, wrong_shape, len(leftovers), renaming)
+    return LoadReport(path, loaded, missing, unexpected, wrong_shape, len(leftovers), renaming, body)
 
 
 def find_weights(path: str | Path, prefix: str = PREFIX) -> Path:

@@ -3,8 +3,7 @@
 Shapes at line ends: B batch, S sequence, C classes, n records.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import mindspore as ms
@@ -13,7 +12,6 @@ from mindspore import Tensor, nn, ops
 
 from src.bert_model import BertConfig
 from src.dataset import EvaluationBatches, Limit
-from src.files import write_json_lines
 from src.finetune_eval_model import BertCLSModel, WithPrefix
 from src.model_utils.config import Config
 from src.onnx_graph import Head, OnnxGraph
@@ -97,15 +95,15 @@ class MultiLabelTask(FinetuneTask):
         batches.complete(logits, labels)  # the rows of other ranks
         results = multilabel_scores(logits > 0, labels > 0)
         lines = [f"exact match {results['exact_match']:.6f}, micro F1 {results['micro_f1']:.6f}"]
-        return Evaluation(results, lines, lambda path: self._write(path, logits, labels))
+        return Evaluation(results, lines, lambda: self._items(logits, labels))
 
     def _names(self) -> list[str]:
         return self.labels or [str(number) for number in range(self.num_class)]
 
-    def _write(self, path: Path, logits: np.ndarray, labels: np.ndarray) -> None:
+    def _items(self, logits: np.ndarray, labels: np.ndarray) -> Iterator[dict[str, Any]]:
         names = self._names()
-        write_json_lines(path, ({"index": index, **describe(row, names), "gold": applying(gold > 0, names)}
-                                for index, (row, gold) in enumerate(zip(logits, labels, strict=True))))
+        for index, (row, gold) in enumerate(zip(logits, labels, strict=True)):
+            yield {"index": index, **describe(row, names), "gold": applying(gold > 0, names)}
 
     # ------------------------------------------------------------ exchange of checkpoints
 

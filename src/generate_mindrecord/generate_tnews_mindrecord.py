@@ -38,7 +38,22 @@ class TnewsData(DataSet):
     def labels(self) -> Labels:
         """The classes in the order of `labels.json`, or without this file those of `train.json`, sorted."""
         path = self.data_dir / "labels.json"
-        return Labels.from_file(path, self.columns.label) if path.is_file() else self.collect_labels("add labels.json")
+        if path.is_file():
+            labels = Labels.from_file(path, self.columns.label)
+        else:
+            labels = self.collect_labels("add labels.json")
+            path = self.data_dir / "train.json"
+        return Labels(labels.names, labels.source, readable_names(path, labels))
+
+
+def readable_names(path: Path, labels: Labels) -> dict[str, str]:
+    """What the rows of a file call the labels, which are numbers: 100 is news_story; empty if not all have a name."""
+    names = {str(row.fields.get("label")): str(row.fields.get("label_desc") or "").strip()
+             for row in read_json_lines(path)}
+    names = {label: names[label] for label in labels.names if names.get(label)}
+    # Two labels of one name could not be told apart, and a name of several lines is none.
+    is_usable = len(set(names.values())) == len(labels) and not any("\n" in name for name in names.values())
+    return names if is_usable else {}
 
 
 def main(argv: Sequence[str] | None = None) -> list[Summary]:

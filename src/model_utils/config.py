@@ -199,13 +199,13 @@ def _in_folder(flat: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """The values of a YAML file, in which a mere name can mean a file beside it: a model folder may be moved."""
     if not (path.parent / DESCRIPTION).is_file():
         return dict(flat)
-    return {key: str(path.parent / value) if _is_name_of_file(key, value, path.parent) else value
-            for key, value in flat.items()}
+    return {key: _found_beside(key, value, path.parent) for key, value in flat.items()}
 
 
-def _is_name_of_file(key: str, value: object, folder: Path) -> bool:
-    is_name = key.endswith(("_path", "_file", "eval_ckpt")) and isinstance(value, str) and Path(value).name == value
-    return is_name and value != "" and (folder / value).is_file()
+def _found_beside(key: str, value: object, folder: Path) -> object:
+    if not key.endswith(("_path", "_file", "eval_ckpt")) or not isinstance(value, str) or not value:
+        return value
+    return str(folder / value) if Path(value).name == value and (folder / value).is_file() else value
 
 
 def asks_for_help(argv: Sequence[str]) -> bool:

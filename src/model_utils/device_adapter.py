@@ -85,9 +85,7 @@ def resolve_compute_type(target: str, requested: str, asked_for: bool) -> str:
         if requested.endswith("bfloat16"):
             _require_bfloat16(target)
         return requested
-    if not asked_for:
-        print(f"compute_type: float32 in place of {requested}, which is slower on CPU; "
-              f"give compute_type as an option to have it all the same", file=sys.stderr, flush=True)
+    if not asked_for:  # the default is that of other devices, so there is nothing to tell
         return "float32"
     misfit = bfloat16_misfit() if requested.endswith("bfloat16") else None
     if misfit is None:

@@ -10,6 +10,7 @@ from src.model_utils.device_adapter import DeviceInfo
 from src.tasks.finetune_task import FinetuneTask, predictions_path, require_data
 from src.tasks.record_facts import PrepareData, settled_by_records
 from src.tasks.registry import finetune_task_type
+from src.tasks.report import evaluation_parts, text_completion, write_report
 
 
 def task_to_evaluate(config: Config, prepare: PrepareData = settled_by_records) -> FinetuneTask:
@@ -41,11 +42,17 @@ def evaluate_checkpoint(task: FinetuneTask, device: DeviceInfo) -> dict[str, flo
 
 def report_evaluation(task: FinetuneTask, network: Callable, batches: EvaluationBatches,
                       writes: bool = True) -> dict[str, float]:
-    """Evaluate a network, or what answers in its place, print the scores and write the predictions if it `writes`."""
+    """Evaluate a network, or what answers in its place, and print the scores; write predictions and a report.
+
+    The files are written if this rank `writes`, and if the user or the task wants predictions.
+    """
     writes = writes and bool(task.config.predictions_file or task.always_writes_predictions)
     path = predictions_path(task, Path()) if writes else None
     evaluation = task.evaluate(network, batches)
     print("\n".join(evaluation.lines), flush=True)
-    if path and evaluation.write_predictions:
-        evaluation.write_predictions(path)
+    if path:
+        items = list(evaluation.items()) if evaluation.items else []
+        evaluation.write(path, items)
+        parts = evaluation_parts(evaluation, items, text_completion(task, batches.records))
+        write_report(path, f"{task.description}: evaluation of {task.config[task.weights_option]}", parts)
     return evaluation.results

@@ -1,16 +1,16 @@
 """What a kind of fine-tuning is: its records, its networks, its scores."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from mindspore import nn
 
 from src.bert_model import BertConfig
 from src.dataset import EvaluationBatches, Limit
 from src.errors import UserError
-from src.files import check_output
+from src.files import check_output, write_json_lines
 from src.model_utils.config import Config
 from src.model_utils.device_adapter import target_of
 from src.records.reader import Records, RecordSource, open_records
@@ -18,13 +18,25 @@ from src.tasks.base import Task
 from src.tokenization import FullTokenizer
 from src.weights import LoadReport, load_weights
 
+if TYPE_CHECKING:
+    from src.html_page import Table
+
 
 class Evaluation(NamedTuple):
     """Outcome of evaluating a network on every record."""
 
     results: dict[str, float]  # every score by name, for the metrics file
     lines: list[str]  # what is printed
-    write_predictions: Callable[[Path], None] | None = None  # writes what was predicted for every record to a file
+    items: Callable[[], Iterable[Mapping[str, Any]]] | None = None  # what was predicted for each record or example
+    write_predictions: Callable[[Path], None] | None = None  # writes that to a file, if not the items, one a line
+    breakdowns: Sequence["Table"] = ()  # what the scores consist of, for a report
+
+    def write(self, path: Path, items: Iterable[Mapping[str, Any]]) -> None:
+        """Write the predictions, of which these are the items."""
+        if self.write_predictions:
+            self.write_predictions(path)
+        elif self.items:
+            write_json_lines(path, items)
 
 
 class FinetuneTask(Task):

@@ -26,6 +26,7 @@ from src.weights import load_weights
 
 DATA_OPTIONS = {"do_train": "train_data_file_path", "do_eval": "eval_data_file_path"}  # used when the switch is on
 FROM_SCRATCH = "none"  # as load_pretrain_checkpoint_path: no pre-trained weights
+_ENCODER = "bert.bert."  # what the names of its parameters begin with, in pre-trained and fine-tuned networks
 
 
 def weights_in_use(config: Config) -> str:
@@ -135,7 +136,8 @@ class Finetuning(TaskJob[FinetuneTask]):
         if done is not None:
             return done
         if self.config.load_pretrain_checkpoint_path != FROM_SCRATCH:
-            print(load_weights(step_cell.network, self.config.load_pretrain_checkpoint_path), flush=True)
+            pretrained = self.config.load_pretrain_checkpoint_path
+            print(load_weights(step_cell.network, pretrained, body=_ENCODER), flush=True)
         return None
 
     def evaluation(self, run: Run) -> TrainingEvaluation | None:

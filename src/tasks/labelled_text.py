@@ -4,7 +4,7 @@ Any task whose records are texts, or pairs of texts, can use this module.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,10 +42,12 @@ class Labels:
     Args:
         names: the labels in the order of their ids.
         source: where they come from, for messages.
+        readable: what people call those that are a code in the data.
     """
 
-    def __init__(self, names: Iterable[str], source: str) -> None:
+    def __init__(self, names: Iterable[str], source: str, readable: Mapping[str, str] | None = None) -> None:
         self.names = list(names)
+        self.readable = readable or {}
         self.source = source
         self._ids = {name: index for index, name in enumerate(self.names)}
         if len(self._ids) != len(self.names):
@@ -97,9 +99,10 @@ class Labels:
         return found
 
     def write(self, path: str | Path) -> None:
-        """Write one label a line, in the order of their ids."""
+        """Write one label a line, in the order of their ids, each by its readable name."""
+        names = [self.readable.get(name, name) for name in self.names]
         with atomic_write(path) as temporary:
-            temporary.write_text("".join(f"{name}\n" for name in self.names), encoding="utf-8")
+            temporary.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
 
     def __len__(self) -> int:
         """Number of classes."""

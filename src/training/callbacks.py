@@ -27,6 +27,8 @@ from src.training.checkpoint import remove_old_checkpoints, save_training_checkp
 from src.training.optimizer import Optimizer
 
 RATE_WINDOW = 20  # steps over which samples/s is averaged: long enough to be steady, short enough to show a slow-down
+# tqdm's own form leaves no room for samples/s in 80 columns: it tells the elapsed time and the steps per second too.
+_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix}"
 
 
 @dataclass(frozen=True)
@@ -167,6 +169,18 @@ class Callback(mindspore.train.Callback):
             self.on_end(arguments.step_report)
 
 
+class Recorder(Callback):
+    """Keeps the numbers of a run, in the order of the steps; an evaluation adds its own to those of its step."""
+
+    place = Place.RECORD
+
+    def write(self, step: int, **values: float) -> None:
+        """Keep scores that belong to `step`."""
+
+    def write_text(self, step: int, text: str) -> None:
+        """Keep what was predicted after `step`, in Markdown, if there is a place for text."""
+
+
 def arguments_of(run_context: RunContext) -> Any:
     """What MindSpore's loop and `src/training/loop.py` tell: declared as a dict, but its entries are attributes."""
     return run_context.original_args()
@@ -218,8 +232,10 @@ class ProgressBar(Callback):
         """Move the bar."""
         if self.bar is None:
             self.bar = tqdm(total=self.plan.total_steps, initial=self.plan.start_step, desc=self.description,
-                            unit="step", dynamic_ncols=True, smoothing=0.05)
-        self.bar.set_postfix_str(f"loss {report.loss:.4f}, {report.samples_per_second:.1f} samples/s", refresh=False)
+                            bar_format=_BAR, dynamic_ncols=True)
+        # What a narrow terminal cuts off is the end.
+        self.bar.set_postfix_str(f"{format_duration(report.seconds_left)} left, {report.samples_per_second:.1f} "
+                                 f"samples/s, loss {report.loss:.4f}", refresh=False)
         self.bar.update(report.step - self.bar.n)
 
     def close(self) -> None:
@@ -263,11 +279,32 @@ class Periodic(Callback):
 
 
 class LogLines(Periodic):
-    """Print steps for `grep epoch`, at once."""
+    """Print steps for `grep epoch`, at once.
+
+    Args:
+        every: steps between two lines.
+        start_step: where the run starts.
+        pause: seconds between two lines at least; the line of the last step comes in any case.
+    """
+
+    def __init__(self, every: int, start_step: int = 0, pause: float = 0.0) -> None:
+        super().__init__(every, start_step)
+        self.pause = pause
+        self.printed = -math.inf  # time of the last line
+
+    def on_begin(self) -> None:
+        """Let the pause begin."""
+        self.printed = time.monotonic()
+
+    def on_step(self, report: StepReport) -> None:
+        """Print the line if it is time to."""
+        if time.monotonic() - self.printed >= self.pause:
+            super().on_step(report)
 
     def act(self, report: StepReport) -> None:
         """Print the line of the step."""
         print(report.log_line(), flush=True)
+        self.printed = time.monotonic()
 
 
 class Checkpoints(Periodic):

@@ -2,25 +2,26 @@
 
 import json
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
 
 from src.errors import UserError, quoted
 from src.files import atomic_write, check_output, failing_in_one_line, is_passed_on
 from src.json_files import member, parse_json
 from src.text_files import read_text
-from src.training.callbacks import Callback, Place, RunPlan, StepReport
+from src.training.callbacks import Callback, Place, Recorder, RunPlan, StepReport
 
 
-class MetricsFile(Callback):
+class MetricsFile(Recorder):
     """Append a JSON line for every step to `path`; others may add lines with `write`.
 
     A resumed run first drops the lines behind its starting step, so that the file tells one history. A new run puts
     the file of an earlier one aside, as `<name>.old`. A device or pipe just gets the lines.
     """
-
-    place = Place.RECORD
 
     def __init__(self, path: str | Path, plan: RunPlan) -> None:
         """Open the file (given by metrics_file), keeping the history up to the plan's first step."""
@@ -58,15 +59,6 @@ class MetricsFile(Callback):
     def close(self) -> None:
         """Close the file."""
         self.file.close()
-
-
-class NoMetrics(Callback):
-    """Takes the place of a `MetricsFile` on a rank that writes nothing."""
-
-    place = Place.RECORD
-
-    def write(self, step: int, **values: float) -> None:
-        """Let the numbers go."""
 
 
 def read_metrics(path: str | Path) -> list[dict]:
@@ -109,28 +101,61 @@ class LossPlot(Callback):
         return self.plot_path.exists() and self.plot_path.stat().st_mtime_ns >= self.metrics_path.stat().st_mtime_ns
 
 
-def plot_metrics(metrics_path: str | Path, plot_path: str | Path, score: str = "masked_lm_accuracy",
-                 smoothing: int = 50) -> None:
-    """Draw the loss of each step, its running mean over `smoothing` steps, and one score of the evaluations."""
+def plot_metrics(metrics_path: str | Path, plot_path: str | Path, score: str = "masked_lm_accuracy") -> None:
+    """Draw the loss of each step, its running mean, and one score of the evaluations."""
     from matplotlib.figure import Figure  # takes half a second to import, which the start of a run need not wait for
 
-    lines = read_metrics(metrics_path)
-    steps, losses = zip(*[(line["step"], line["loss"]) for line in lines if "loss" in line], strict=True)
+    curve = LossCurve.of(read_metrics(metrics_path), score)
+    if curve is None:
+        return
     figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
     axis = figure.subplots()
-    axis.plot(steps, losses, color="tab:blue", alpha=0.25, linewidth=0.8)
-    axis.plot(steps, _running_mean(losses, smoothing), color="tab:blue", label=f"training loss (mean of {smoothing})")
-    axis.set(xlabel="optimizer step", ylabel="loss")
-    scores = [(line["step"], line[score]) for line in lines if score in line]
-    if scores:
+    axis.plot(curve.steps, curve.losses, color="tab:blue", alpha=0.25, linewidth=0.8)
+    beyond = f", at first {curve.losses[0]:.3g}" if curve.losses[0] > curve.limits[1] else ""
+    axis.plot(curve.steps, curve.means, color="tab:blue", label=f"training loss (mean of {curve.window}{beyond})")
+    axis.set(xlabel="optimizer step", ylabel="loss", ylim=curve.limits)
+    if curve.scores:
         right = axis.twinx()
         name = score.replace("_", " ")
-        right.plot(*zip(*scores, strict=True), "o-", color="tab:orange", label=f"{name} (evaluation)")
-        right.set(ylabel=name, ylim=(min(0, min(scores, key=itemgetter(1))[1]), None))
-        right.legend(loc="upper center")
-    axis.legend(loc="upper right")
+        right.plot(*zip(*curve.scores, strict=True), "o-", color="tab:orange", label=f"{name} (evaluation)")
+        right.set(ylabel=name, ylim=(min(0, min(curve.scores, key=itemgetter(1))[1]), None))
+    figure.legend(loc="outside upper center", ncols=2, frameon=False)  # above the curves, where it covers none
     with atomic_write(plot_path) as temporary:
         figure.savefig(temporary, format="png")
+
+
+class LossCurve(NamedTuple):
+    """What a metrics file has to show."""
+
+    steps: Sequence[int]
+    losses: Sequence[float]
+    means: Sequence[float]  # running, over `window` steps
+    window: int
+    limits: tuple[float, float]  # of the losses that are worth showing
+    scores: Sequence[tuple[int, float]]  # (step, score of its evaluation)
+
+    @classmethod
+    def of(cls, lines: Sequence[Mapping], score: str) -> "LossCurve | None":
+        """The curve of the lines that `read_metrics` gives, with this score; None where no line is that of a step."""
+        # Evaluations may have a loss too, which is not that of training.
+        losses_at = {line["step"]: line["loss"] for line in lines if "learning_rate" in line}
+        if not losses_at:
+            return None
+        steps, losses = list(losses_at), list(losses_at.values())
+        window = min(50, max(1, len(losses) // 20))  # a twentieth of a short run is smooth enough, and not late
+        means = _running_mean(losses, window)
+        return cls(steps, losses, means, window, _limits(losses, means, window),
+                   [(line["step"], line[score]) for line in lines if score in line])
+
+
+def _limits(losses: Sequence[float], means: Sequence[float], window: int) -> tuple[float, float]:
+    """A scale for everything but single losses that stick out and the first tenth, which falls from pure chance."""
+    first = len(losses) // 10
+    settled = means[first + window:] or means[-1:]  # the first losses are in none of these means
+    low, high = np.percentile(losses[first:], [0.5, 99.5])
+    low, high = min(low, *settled), max(high, *settled)
+    margin = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
+    return float(low - margin), float(high + margin)
 
 
 def _running_mean(values: Iterable[float], window: int) -> list[float]:

@@ -32,6 +32,7 @@ from src.training.callbacks import (
     Periodic,
     Place,
     ProgressBar,
+    Recorder,
     RunPlan,
     StepReport,
     StopOnDivergence,
@@ -39,17 +40,20 @@ from src.training.callbacks import (
 from src.training.cost import MOMENTS, Workload
 from src.training.earlier_result import move_aside, refuse_to_overwrite
 from src.training.loop import end_again, train
-from src.training.metrics_file import LossPlot, MetricsFile, NoMetrics
+from src.training.metrics_file import LossPlot, MetricsFile
 from src.training.optimizer import Optimizer
 from src.training.output_lock import locked_output
 from src.training.profiling import Profiling
 from src.training.resources import check_disk, check_memory, machine_memory
 from src.training.start import start_as_first_rank
+from src.training.start_summary import start_summary
+from src.training.tensorboard import TensorBoard
 from src.training.train_step import LossScale, TrainStep
 
 METRICS, PLOT = "metrics.jsonl", "loss.png"  # beside the checkpoints, unless the user names other files
 # What every resumed run must share with the one that it continues, besides `Job.recipe_keys`.
 _RECIPE_KEYS = ("enable_lossscale", "scale_factor", "scale_window", "enable_global_norm", "max_grad_norm")
+_LOG_PAUSE = 10.0  # seconds between two log lines, where the user did not say every how many steps
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,8 @@ class Run:
     plan: RunPlan
     steps_per_epoch: int
     output_dir: Path
-    metrics: MetricsFile | NoMetrics
+    metrics_path: Path
+    recorders: Sequence[Recorder]  # those of this rank
     writes: bool  # whether this rank writes files
     evaluated: Mapping[str, Any]  # `TrainingEvaluation.state` at the step that the run goes on from
 
@@ -106,12 +111,13 @@ class TrainingEvaluation(Periodic):
             parameter.set_data(Tensor(weights[parameter.name].asnumpy()))
 
     def show(self, report: StepReport, lines: Sequence[str], results: Mapping[str, float]) -> None:
-        """Print the scores behind the reported step, and add them to the metrics file."""
+        """Print the scores behind the reported step, and keep them with the numbers of the step."""
         self.last = {"step": report.step, "lines": list(lines), "results": dict(results)}
         self.was_shown = True
         tqdm.write("\n".join(lines))  # clears a progress bar first
         sys.stdout.flush()
-        self.run.metrics.write(report.step, **results)
+        for recorder in self.run.recorders:
+            recorder.write(report.step, **results)
 
     def finish(self) -> dict[str, float]:
         """Say at the end what came out, unless that was said; return the scores of the run."""
@@ -241,11 +247,11 @@ def _run(job: Job, device: DeviceInfo, output_dir: Path, callbacks: Sequence[min
         aside = move_aside(output_dir, job.prefix, job.other_results(), job.shared_results())
         if aside:
             print(f"moved the result of an earlier training to {aside}", flush=True)
-    metrics_path = config.metrics_file or output_dir / METRICS
-    metrics = MetricsFile(metrics_path, plan) if writes else NoMetrics()
-    evaluation = job.evaluation(Run(device, step_cell, plan, steps_per_epoch, output_dir, metrics, writes,
-                                    start.evaluated))
-    own: list[Callback] = [StopOnDivergence(output_dir, start.step, job.prefix), metrics]
+    metrics_path = Path(config.metrics_file or output_dir / METRICS)
+    recorders = _recorders(config, metrics_path, plan) if writes else []
+    evaluation = job.evaluation(Run(device, step_cell, plan, steps_per_epoch, output_dir, metrics_path, recorders,
+                                    writes, start.evaluated))
+    own: list[Callback] = [StopOnDivergence(output_dir, start.step, job.prefix), *recorders]
     if config.enable_profiling:
         own.append(Profiling(output_dir / "profile", device.target))
     if evaluation:
@@ -262,6 +268,9 @@ def _run(job: Job, device: DeviceInfo, output_dir: Path, callbacks: Sequence[min
     if describes:
         values = job.describe(output_dir, total_steps, {})
         _write_config(config.replaced(values), output_dir / job.config_name)
+    if writes:
+        print(start_summary(device, job.bert_config, step_cell.network, plan, config.accumulation_steps, output_dir),
+              flush=True)
     stream = BatchStream(
         records, job.batch_size, total_steps, start_step=start.step, seed=config.seed, shuffle=job.shuffle,
         accumulation_steps=config.accumulation_steps, bucketing=Bucketing(config.bucket_list, job.length_grouping),
@@ -376,13 +385,21 @@ def _as_words(value: object) -> object:
     return str(value).lower() if isinstance(value, bool) else value
 
 
+def _recorders(config: Config, metrics_path: Path, plan: RunPlan) -> list[Recorder]:
+    recorders: list[Recorder] = [MetricsFile(metrics_path, plan)]
+    if config.tensorboard_dir:
+        recorders.append(TensorBoard(config.tensorboard_dir, plan))
+    return recorders
+
+
 def _shown(job: Job, plan: RunPlan) -> list[Callback]:
     """What the user sees while it runs."""
     shown: list[Callback] = []
     if sys.stderr.isatty():
         shown.append(ProgressBar(plan, job.what))
     if not (sys.stderr.isatty() and sys.stdout.isatty()):  # on one terminal the bar says it all
-        shown.append(LogLines(job.config.log_steps, plan.start_step))
+        pause = 0.0 if job.config.is_explicit("log_steps") else _LOG_PAUSE
+        shown.append(LogLines(job.config.log_steps, plan.start_step, pause))
     return shown
 
 

@@ -57,9 +57,9 @@ def run(toy_records: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleNa
     """Three epochs of 100 records, 8 a step: 37 steps."""
     output_dir = tmp_path_factory.mktemp("run")
     printed = pretrain(output_dir, data_dir=toy_records / "mindrecord", epoch_size=3, save_checkpoint_steps=10,
-                       save_checkpoint_num=2, train_with_eval="true", eval_data_dir=toy_records / "mindrecord",
-                       base_net_cfg__num_hidden_layers=2, base_net_cfg__hidden_size=32,
-                       base_net_cfg__intermediate_size=64)
+                       save_checkpoint_num=2, log_steps=1, train_with_eval="true",
+                       eval_data_dir=toy_records / "mindrecord", base_net_cfg__num_hidden_layers=2,
+                       base_net_cfg__hidden_size=32, base_net_cfg__intermediate_size=64)
     return SimpleNamespace(output_dir=output_dir, printed=printed)
 
 
@@ -73,6 +73,14 @@ def test_every_step_has_the_documented_log_line(run: SimpleNamespace) -> None:
     assert (matches[24]["epoch"], matches[24]["percent"]) == ("1.0", "1.000")  # 25 * 8 records: the end of the second
     assert (matches[25]["epoch"], matches[25]["percent"]) == ("2.0", "0.080")
     assert {match["scale"] for match in matches} == {"65536"}
+
+
+def test_a_start_summary_says_what_begins(run: SimpleNamespace) -> None:
+    parameters = 64 * 32 + 2 * 32 + 32 * 32 + 2 * 32  # tables, and the norm behind them
+    parameters += 2 * (4 * (32 * 32 + 32) + 2 * 32 * 64 + 64 + 32 + 4 * 32)  # layers
+    parameters += 32 * 32 + 32 + (32 * 32 + 32 + 2 * 32 + 64) + (32 * 2 + 2)  # pooler and heads
+    assert ["Device      CPU, float32", f"Parameters  {parameters:,}", "Records     100", "Steps       37 of 8 samples",
+            "Epochs      3.0", f"Results in  {run.output_dir}"] == run.printed.splitlines()[:6]
 
 
 def test_metrics_have_the_same_numbers_as_the_log(run: SimpleNamespace) -> None:
@@ -263,7 +271,7 @@ def test_terminal_shows_a_bar_and_whole_lines_of_scores(toy_records: Path, tmp_p
     assert process.wait(timeout=60) == 0, shown.decode()
     screen = shown.decode().replace("\r\n", "\n")
     assert "outputs are" not in screen
-    assert re.search(r"pre-training: 100%\|.*6/6 .*loss \d\.\d{4}, [\d.]+ samples/s", screen)
+    assert re.search(r"pre-training: 100%\|.*6/6, .* left, [\d.]+ samples/s, loss \d\.\d{4}", screen)
     assert len(re.findall(r"(?:^|\r)masked_lm: acc_num .*\)$", screen, re.MULTILINE)) == 2, screen
 
 

@@ -103,6 +103,24 @@ def test_the_label_file_decides_the_order(data, tmp_path):
     check(tmp_path / "out" / "train.tf_record", TRAIN, [0, 1, 1, 2])
 
 
+@pytest.mark.parametrize("has_label_file", [True, False])
+def test_labels_have_the_names_that_the_data_give_them(data, tmp_path, has_label_file):
+    described = {"9": "weather", "104": "news_finance", "108": "news_edu"}
+    write_json(data / "train.json", [row(*item) | {"label_desc": described[item[1]]} for item in TRAIN])
+    if has_label_file:
+        write_json(data / "labels.json", [{"label": label, "label_desc": described[label]} for label in described])
+    run(data, tmp_path / "out", "--dataset_format", "tfrecord")
+    assert (tmp_path / "out" / "labels.txt").read_text() == "weather\nnews_finance\nnews_edu\n"
+    check(tmp_path / "out" / "train.tf_record", TRAIN, [2, 1, 1, 0])  # ids are those of the numbers in order
+
+
+@pytest.mark.parametrize("described", [{"9": "x", "104": "x", "108": "y"}, {"9": "x", "104": "", "108": "y"}])
+def test_labels_without_names_of_their_own_stay_numbers(data, tmp_path, described):
+    write_json(data / "train.json", [row(*item) | {"label_desc": described[item[1]]} for item in TRAIN])
+    run(data, tmp_path / "out", "--dataset_format", "tfrecord")
+    assert (tmp_path / "out" / "labels.txt").read_text() == "9\n104\n108\n"
+
+
 def test_tfrecord_with_its_schema(data, tmp_path):
     out = tmp_path / "out"
     run(data, out, "--dataset_format", "tfrecord")
@@ -227,7 +245,9 @@ def test_real_data(shared_data, tmp_path, monkeypatch):
     generator.main(["--data_dir", str(shared_data / "tnews"), "--vocab_file", str(vocab_file), "--output_dir",
                     str(tmp_path), "--dataset_format", "tfrecord", "--max_seq_length", "32"])
     labels = (tmp_path / "labels.txt").read_text().split()
-    assert labels == [str(number) for number in range(100, 117) if number not in (105, 111)]
+    assert labels == ["news_story", "news_culture", "news_entertainment", "news_sports", "news_finance", "news_house",
+                      "news_car", "news_edu", "news_tech", "news_military", "news_travel", "news_world", "news_stock",
+                      "news_agriculture", "news_game"]
     reference = reference(str(vocab_file))
     for split in ("train", "dev"):
         lines = (shared_data / "tnews" / f"{split}.json").read_text("utf-8").splitlines()
@@ -240,5 +260,5 @@ def test_real_data(shared_data, tmp_path, monkeypatch):
         assert made["input_ids"].tolist() == encoded["input_ids"]
         assert made["input_mask"].tolist() == encoded["attention_mask"]
         assert made["segment_ids"].tolist() == encoded["token_type_ids"]
-        assert [labels[label] for label in made["label_ids"][:, 0]] == [item["label"] for item in raw]
+        assert [labels[label] for label in made["label_ids"][:, 0]] == [item["label_desc"] for item in raw]
         assert made["is_real_example"].all()

@@ -128,6 +128,8 @@ def test_given_means_command_line_or_ini(load, tmp_path):
     config = load("--config_path", own_yaml, "--ini_path", ini, "--base_net_cfg.hidden_size", "768")
     assert config.was_given("train_steps") and config.was_given("base_net_cfg.hidden_size")
     assert not config.was_given("data_dir") and not config.was_given("epoch_size")
+    assert config.is_explicit("data_dir") and config.is_explicit("train_steps")
+    assert not config.is_explicit("epoch_size")
 
 
 def test_config_path_from_the_current_directory_and_from_the_module(load, tmp_path, monkeypatch):

@@ -325,7 +325,7 @@ def test_msrun(run, place, tmp_path):
 @pytest.mark.slow
 def test_two_processes_of_msrun_really_train(place, toy_records):
     command = ["bash", str(SCRIPTS / "run_distributed_pretrain_cpu.sh"), "2", "1", str(toy_records / "mindrecord"),
-               "--foreground", *tiny_options(train_steps=2)]
+               "--foreground", *tiny_options(train_steps=2, log_steps=1)]
     done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=600,
                           env=os.environ | {"PYTHON": sys.executable, "LAUNCHER": "msrun"})
     assert done.returncode == 0, done.stdout + done.stderr
@@ -367,7 +367,7 @@ def test_squad_folder_that_is_not_complete(run, tmp_path):
 @pytest.mark.slow  # the README's commands start two as well
 def test_two_processes_really_train(place, toy_records):
     command = ["bash", str(SCRIPTS / "run_distributed_pretrain_cpu.sh"), "2", "1", str(toy_records / "mindrecord"),
-               "--foreground", *tiny_options(train_steps=3)]
+               "--foreground", *tiny_options(train_steps=3, log_steps=1)]
     done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=600,
                           env=os.environ | {"PYTHON": sys.executable})
     assert done.returncode == 0, done.stderr

@@ -1,6 +1,13 @@
 """Reports around the steps, without a network: what a step returns is made up."""
 
+import fcntl
 import math
+import os
+import pty
+import re
+import struct
+import sys
+import termios
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -120,6 +127,26 @@ def test_log_lines_are_written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert events == [REPORT.log_line(), "\n", "flushed"]
 
 
+def test_lines_of_fast_steps_keep_a_pause(clock: SimpleNamespace, capsys: pytest.CaptureFixture) -> None:
+    lines = LogLines(every=1, pause=10.0)
+    lines.on_begin()
+    for step in range(1, 101):
+        clock.seconds += 0.3
+        lines.on_step(at(step))
+    lines.on_end(at(100))
+    printed = [line.split("step: ")[1].split(",")[0] for line in capsys.readouterr().out.splitlines()]
+    assert printed == ["34", "68", "100"]
+
+
+def test_lines_of_slow_steps_keep_their_rhythm(clock: SimpleNamespace, capsys: pytest.CaptureFixture) -> None:
+    lines = LogLines(every=10, pause=10.0)
+    lines.on_begin()
+    for step in range(1, 31):
+        clock.seconds += 30
+        lines.on_step(at(step))
+    assert capsys.readouterr().out.count("\n") == 3
+
+
 # ---------------------------------------------------------------- rhythm
 
 def acted_at(steps: list[int], every: int, start_step: int = 0) -> list[int]:
@@ -224,8 +251,24 @@ def test_bar_shows_loss_rate_and_where_the_run_stands(capsys: pytest.CaptureFixt
     assert printed.startswith("pre-training: compiling the training graph ...\n")
     assert "60%" in printed.splitlines()[-1]
     assert "60/100" in printed
-    assert "loss 1.2500, 123.5 samples/s" in printed
+    assert "1:01:01 left, 123.5 samples/s, loss 1.2500" in printed
     assert printed.endswith("\n")
+
+
+@pytest.mark.parametrize("description", ["fine-tuning", "pre-training"])
+def test_bar_fits_80_columns(monkeypatch: pytest.MonkeyPatch, description: str) -> None:
+    terminal, end_of_process = pty.openpty()
+    fcntl.ioctl(end_of_process, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
+    with os.fdopen(end_of_process, "w") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        bar = ProgressBar(replace(PLAN, total_steps=10000), description)
+        bar.on_step(at(5000, loss=1.25))
+        bar.close()
+    shown = os.read(terminal, 4096).decode().split("\r")
+    os.close(terminal)
+    line = [line.strip() for line in shown if line.strip()][-1]
+    assert re.fullmatch(rf"{description}:  50%\|█+.*\| 5000/10000, 1:01:01 left, 123\.5 samples/s, loss 1\.2500", line)
+    assert len(line) <= 80
 
 
 def test_bar_that_never_began_closes_quietly(capsys: pytest.CaptureFixture) -> None:

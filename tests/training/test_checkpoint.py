@@ -430,6 +430,9 @@ def test_report_has_all_four_classes_and_counts_optimizer_leftovers(tmp_path, en
         "  unknown to the network, ignored (1): bert.cls9.weight",
         "  optimizer state in the file, ignored: 3 entries",
     ]
+    fine_tuned = str(load_weights(network, path, body="bert.bert."))
+    assert fine_tuned.splitlines()[1] == "  new head, to be trained from its initial values (1): bert.cls2.dense.bias"
+    assert "missing" not in fine_tuned and "missing from the file" in str(load_weights(network, path, body="bert."))
 
 
 def test_bfloat16_weights(tmp_path, ending):

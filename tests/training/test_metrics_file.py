@@ -13,7 +13,7 @@ import pytest
 from toy_reports import PLAN, at
 
 from src.errors import UserError
-from src.training.metrics_file import LossPlot, MetricsFile, plot_metrics, read_metrics
+from src.training.metrics_file import LossCurve, LossPlot, MetricsFile, plot_metrics, read_metrics
 
 
 def steps(path: Path) -> list[int]:
@@ -21,7 +21,8 @@ def steps(path: Path) -> list[int]:
 
 
 def write_steps(path: Path, last: int) -> None:
-    path.write_text("".join(json.dumps({"step": step, "loss": 9.0}) + "\n" for step in range(1, last + 1)))
+    lines = [{"step": step, "loss": 9.0, "learning_rate": 0.1} for step in range(1, last + 1)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def test_every_step_is_a_line_that_is_in_the_file_at_once(tmp_path: Path) -> None:
@@ -61,7 +62,7 @@ def test_torn_last_line_is_dropped(tmp_path: Path, torn: str) -> None:
     path.write_text(path.read_text() + torn)
     assert steps(path) == [1, 2, 3]
     MetricsFile(path, replace(PLAN, start_step=9)).close()
-    assert path.read_text().endswith('{"step": 3, "loss": 9.0}\n')
+    assert path.read_text().endswith('{"step": 3, "loss": 9.0, "learning_rate": 0.1}\n')
 
 
 def test_new_run_puts_the_history_of_an_earlier_one_aside(tmp_path: Path) -> None:
@@ -97,6 +98,33 @@ def test_curve_of_losses_and_scores(tmp_path: Path) -> None:
     LossPlot(tmp_path / "metrics.jsonl", scored).on_end(at(60))
     assert plain.read_bytes()[:4] == scored.read_bytes()[:4] == b"\x89PNG"
     assert plain.read_bytes() != scored.read_bytes()
+
+
+def test_first_losses_do_not_set_the_scale() -> None:
+    lines = [{"step": step, "loss": 1.0 + 0.001 * (1000 - step) + 10 * (step < 90), "learning_rate": 0.1}
+             for step in range(1, 1001)]
+    lines[500]["loss"] = 50.0  # one that sticks out
+    low, high = LossCurve.of(lines, "").limits
+    assert 0.9 < low < 1.01  # the last losses, and
+    assert 1.9 < high < 3.0  # those behind the first tenth
+
+
+def test_the_loss_of_evaluations_is_not_that_of_training() -> None:
+    lines = [{"step": 1, "loss": 3.0, "learning_rate": 0.1}, {"step": 1, "loss": 9.0, "accuracy": 0.5}]
+    curve = LossCurve.of(lines, "accuracy")
+    assert (curve.steps, curve.losses, curve.scores) == ([1], [3.0], [(1, 0.5)])
+
+
+@pytest.mark.parametrize("losses", [[2.0], [2.0, 2.0], [0.0] * 30])
+def test_few_and_equal_losses_have_a_scale_around_them(losses: list[float]) -> None:
+    lines = [{"step": step, "loss": loss, "learning_rate": 0.1} for step, loss in enumerate(losses, start=1)]
+    low, high = LossCurve.of(lines, "").limits
+    assert low < losses[0] < high
+
+
+def test_nothing_is_drawn_of_no_steps(tmp_path: Path) -> None:
+    plot_metrics(tmp_path / "metrics.jsonl", tmp_path / "loss.png")
+    assert not list(tmp_path.iterdir())
 
 
 # ---------------------------------------------------------------- disks that fill up, pipes, links

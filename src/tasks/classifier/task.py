@@ -13,7 +13,6 @@ from src.bert_for_finetune import BertCLS
 from src.bert_model import BertConfig
 from src.dataset import EvaluationBatches, Limit
 from src.errors import UserError
-from src.files import write_json_lines
 from src.finetune_eval_model import BertCLSModel, WithPrefix
 from src.model_utils.config import Config
 from src.onnx_graph import Head
@@ -108,8 +107,11 @@ class ClassifierTask(FinetuneTask):
             results = regression_scores(logits[:, 0], labels)
         else:
             results = classification_scores(logits, labels)
-        return Evaluation(results, self._lines(results, labels),
-                          lambda path: self._write(path, batches.records, logits, labels))
+        from src.tasks.classifier.confusion import confusion_table  # no prediction needs it
+
+        breakdowns = [] if self.is_regression else [confusion_table(logits.argmax(axis=1), labels, self._names())]
+        return Evaluation(results, self._lines(results, labels), lambda: self._items(batches.records, logits, labels),
+                          breakdowns=breakdowns)
 
     def _lines(self, results: dict[str, float], labels: np.ndarray) -> list[str]:
         """The lines of the original for the chosen method."""
@@ -123,12 +125,14 @@ class ClassifierTask(FinetuneTask):
         name = "Spearman" if self.method == "spearman_correlation" else "Pearson"
         return [f"{name} Correlation is {results[name.lower()]:.6f}"]
 
-    def _write(self, path: Path, records: RecordSource, logits: np.ndarray, labels: np.ndarray) -> None:
-        names = self.labels or range(self.config.num_class)
+    def _names(self) -> Sequence[Any]:
+        return self.labels or range(self.num_class)
+
+    def _items(self, records: RecordSource, logits: np.ndarray, labels: np.ndarray) -> list[dict[str, Any]]:
+        names = self._names()
         gold = [round(float(label), 6) if self.is_regression else names[label] for label in labels]
         items = zip(_texts(records), describe(logits, self.labels), gold, strict=True)
-        write_json_lines(path, ({"index": index, **text, **item, "gold": right}
-                                for index, (text, item, right) in enumerate(items)))
+        return [{"index": index, **text, **item, "gold": right} for index, (text, item, right) in enumerate(items)]
 
     # ------------------------------------------------------------ what records tell
 

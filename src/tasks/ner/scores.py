@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from src.html_page import Table
 from src.tasks.ner.labels import Span
 
 
@@ -61,6 +62,13 @@ def entity_lines(counts: dict[str, Counts]) -> list[str]:
     width = max(len(name) for name in counts)
     return [_line("entities", total_of(counts)),
             *(_line(f"  {name:<{width}}", of_type) for name, of_type in counts.items())]
+
+
+def entity_table(counts: dict[str, Counts]) -> Table:
+    """The scores of whole entities as a table: of each type, then in total."""
+    rows = [(name, one.precision, one.recall, one.f1, one.right, one.predicted, one.gold)
+            for name, one in [*counts.items(), ("all", total_of(counts))]]
+    return Table("Entities by type", ("type", "precision", "recall", "F1", "right", "predicted", "expected"), rows)
 
 
 def total_of(counts: dict[str, Counts]) -> Counts:

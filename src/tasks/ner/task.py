@@ -1,6 +1,6 @@
 """Named-entity recognition as a fine-tuning task."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ from src.bert_for_finetune import BertNER, BertNERTagger
 from src.bert_model import BertConfig
 from src.dataset import EvaluationBatches, Limit
 from src.errors import UserError
-from src.files import write_json_lines
 from src.model_utils.config import Config
 from src.onnx_graph import Head
 from src.records.reader import SEQUENCE_COLUMNS, Records, RecordSource
@@ -178,16 +177,20 @@ class NerTask(FinetuneTask):
 
     def _score_records(self, records: RecordSource, gold: list[np.ndarray], predicted: list[np.ndarray]) -> Evaluation:
         from src.tasks.ner.evaluated import evaluated_sentences  # no prediction needs these
-        from src.tasks.ner.scores import entity_counts, entity_lines, entity_results, token_scores
+        from src.tasks.ner.scores import entity_counts, entity_lines, entity_results, entity_table, token_scores
 
         sentences, note = evaluated_sentences(records, list(map(len, gold)), self._vocab, self.config.text_unit)
         scored = [sentence.score(gold, predicted, self.labels) for sentence in sentences]
         counts = entity_counts([one.gold for one in scored], [one.found for one in scored], self.labels.types)
         tokens = token_scores(*(np.concatenate(tags) for tags in zip(*(one[2:] for one in scored), strict=True)))
+
+        def items() -> Iterator[dict]:
+            for index, (sentence, one) in enumerate(zip(sentences, scored, strict=True)):
+                yield sentence.item(index, one)
+
         return Evaluation(tokens.results() | entity_results(counts),
                           [*tokens.lines(self.method), *filter(None, [note]), *entity_lines(counts)],
-                          lambda path: write_json_lines(path, (sentence.item(index, one) for index, (sentence, one)
-                                                               in enumerate(zip(sentences, scored, strict=True)))))
+                          items, breakdowns=[entity_table(counts)])
 
     @cached_property
     def _vocab(self) -> Vocabulary | None:
@@ -195,7 +198,7 @@ class NerTask(FinetuneTask):
 
     def _score_sentences(self, windows: SentenceWindows, predicted: list[np.ndarray]) -> Evaluation:
         from src.tasks.ner.clue import benchmark_scores, write_submission  # no prediction needs scores
-        from src.tasks.ner.scores import entity_counts, entity_lines, entity_results
+        from src.tasks.ner.scores import entity_counts, entity_lines, entity_results, entity_table
 
         texts = [sentence.text for sentence in windows.sentences]
         gold = [sentence.entities for sentence in windows.sentences]
@@ -207,7 +210,15 @@ class NerTask(FinetuneTask):
                  *entity_lines(counts)]
         if not any(gold):
             lines = [f"{windows.files[0]} marks no entity: nothing to score, only to predict"]
-        return Evaluation(results | entity_results(counts), lines, lambda path: write_submission(path, texts, found))
+
+        def items() -> Iterator[dict]:
+            for text, there, entities in zip(texts, gold, found, strict=True):
+                yield {"text": text, "entities": [span._asdict() for span in entities],
+                       "gold": [span._asdict() for span in there]}
+
+        return Evaluation(results | entity_results(counts), lines, items,
+                          lambda path: write_submission(path, texts, found),
+                          [entity_table(counts)] if any(gold) else [])
 
     # ------------------------------------------------------------ exchange, the C++ program
 

@@ -7,7 +7,7 @@ the tokens' characters, so it is exactly as written there.
 import re
 import string
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -209,18 +209,42 @@ def f1_score(prediction: str, answer: str, *, empty_agreement: bool) -> float:
     return 2 * precision * recall / (precision + recall)
 
 
-def score_squad_1(examples: Iterable[Example], predictions: Mapping[str, str]) -> dict[str, float]:
-    """Exact match and F1 in percent, as the official script of SQuAD 1.1.
+class QuestionScores(NamedTuple):
+    """Scores of each question, from 0 to 1."""
+
+    exact: list[float]
+    f1: list[float]
+
+
+def question_scores(examples: Iterable[Example], predictions: Mapping[str, str], exact_of: Callable[[str, str], float],
+                    f1_of: Callable[[str, str], float]) -> QuestionScores:
+    """Scores of predictions by their pairs with the annotated answers.
 
     A question counts by its best-matching answer; one without a prediction counts 0.
     """
-    exact, f1 = [], []
+    scores = QuestionScores([], [])
     for example in examples:
         predicted = predictions.get(example.qas_id)
         pairs = [(predicted, answer.text) for answer in example.answers] if predicted is not None else []
-        exact.append(max((exact_match(*pair) for pair in pairs), default=0.0))
-        f1.append(max((f1_score(*pair, empty_agreement=False) for pair in pairs), default=0.0))
+        for values, score_of in zip(scores, (exact_of, f1_of), strict=True):
+            values.append(max((score_of(*pair) for pair in pairs), default=0.0))
+    return scores
+
+
+def mean_scores(scores: QuestionScores) -> dict[str, float]:
+    """Their means in percent."""
+    exact, f1 = scores
     return {"exact_match": 100.0 * sum(exact) / len(exact), "f1": 100.0 * sum(f1) / len(f1)}
+
+
+def score_squad_1(examples: Iterable[Example], predictions: Mapping[str, str]) -> dict[str, float]:
+    """Exact match and F1 in percent, as the official script of SQuAD 1.1."""
+    return mean_scores(question_scores(examples, predictions, exact_match, squad_1_f1))
+
+
+def squad_1_f1(prediction: str, answer: str) -> float:
+    """F1 as in SQuAD 1.1, where two texts without words do not agree."""
+    return f1_score(prediction, answer, empty_agreement=False)
 
 
 class RawScores(NamedTuple):
@@ -301,19 +325,16 @@ def cmrc_f1(prediction: str, answer: str) -> float:
     return 2 * longest / (len(predicted) + len(wanted)) if longest else 0.0
 
 
+def cmrc_exact_match(prediction: str, answer: str) -> float:
+    """1.0 if the texts are equal but for case and the marks that CMRC 2018 leaves out, else 0.0."""
+    return float(_bare(prediction) == _bare(answer))
+
+
+def _bare(text: str) -> str:
+    return text.lower().strip().translate(_WITHOUT_CMRC_PUNCTUATION)
+
+
 def score_cmrc(examples: Iterable[Example], predictions: Mapping[str, str]) -> dict[str, float]:
-    """Exact match, F1 and their mean in percent, as the official script of CMRC 2018 (Cui et al. 2019) but for NLTK.
-
-    A question counts by its best-matching answer; one without a prediction counts 0.
-    """
-    def bare(text: str) -> str:
-        return text.lower().strip().translate(_WITHOUT_CMRC_PUNCTUATION)
-
-    exact, f1 = [], []
-    for example in examples:
-        predicted = predictions.get(example.qas_id)
-        pairs = [(predicted, answer.text) for answer in example.answers] if predicted is not None else []
-        exact.append(max((float(bare(one) == bare(other)) for one, other in pairs), default=0.0))
-        f1.append(max((cmrc_f1(*pair) for pair in pairs), default=0.0))
-    scores = {"exact_match": 100.0 * sum(exact) / len(exact), "f1": 100.0 * sum(f1) / len(f1)}
+    """Exact match, F1 and their mean in percent, as the official script of CMRC 2018 (Cui et al. 2019) but for NLTK."""
+    scores = mean_scores(question_scores(examples, predictions, cmrc_exact_match, cmrc_f1))
     return scores | {"average": (scores["exact_match"] + scores["f1"]) / 2}

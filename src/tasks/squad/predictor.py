@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -63,7 +63,6 @@ class SquadPredictor:
         answers = extract_answers(features, logits[0], logits[1], self.answer_options)
         return [dict(item) | describe_answer(answer) for item, answer in zip(items, answers, strict=True)]
 
-
     def typed(self, result: Mapping) -> Answer:
         """A result of `predict` as a named tuple."""
         return Answer(*(result[field] for field in Answer._fields))
@@ -81,7 +80,7 @@ def _to_squad(items: Sequence[Mapping]) -> SquadFile:
     return SquadFile(Path("items"), list(contexts), examples)
 
 
-def describe_answer(answer: QuestionAnswers) -> dict:
+def describe_answer(answer: QuestionAnswers) -> dict[str, Any]:
     """The answer, its probability, and its characters in the context; see `SquadPredictor.predict`."""
     chosen = next((candidate for candidate in answer.candidates if candidate.text == answer.text), None)
     score = round(chosen.probability, 6) if chosen else 0.0

@@ -1,9 +1,10 @@
 """Extractive question answering (SQuAD 1.1 and 2.0) as a fine-tuning task."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mindspore import Tensor, nn
@@ -25,10 +26,16 @@ from src.tasks.squad.answers import (
     AnswerOptions,
     QuestionAnswers,
     best_thresholds,
+    cmrc_exact_match,
+    cmrc_f1,
+    exact_match,
     extract_answers,
+    question_scores,
+    raw_scores,
     score_cmrc,
     score_squad_1,
     score_squad_2,
+    squad_1_f1,
 )
 from src.tasks.squad.examples import read_squad
 from src.tasks.squad.features import FeatureOptions, SquadFeatures, report_lines
@@ -187,19 +194,37 @@ class SquadTask(FinetuneTask):
             scores = score_squad_2(examples, texts) | best_thresholds(examples, best_texts, null_odds)
             lines = [json.dumps({"exact_match": scores["exact"], "f1": scores["f1"]}), json.dumps(scores)]
             results = {"exact_match": scores.pop("exact")} | scores
-        return Evaluation(results, lines, lambda path: self._write(path, by_id))
+        from src.tasks.squad.question_kinds import kinds_table  # no prediction needs it
 
-    def _write(self, path: Path, answers: Mapping[str, QuestionAnswers]) -> None:
+        f1 = self._f1_of_questions(texts)
+
+        def items() -> Iterator[dict[str, Any]]:
+            return self._items(answers, f1)
+
+        return Evaluation(results, lines, items, lambda path: self._write(path, by_id, items()),
+                          [kinds_table([example.question for example in examples], f1)])
+
+    def _write(self, path: Path, answers: Mapping[str, QuestionAnswers], items: Iterable[dict[str, Any]]) -> None:
         write_predictions(path, answers, self.version_2)
         if not is_passed_on(path):
-            write_json_lines(path.with_name(f"{self.name}_{path.stem}.jsonl"), self._items(answers))
+            write_json_lines(path.with_name(f"{self.name}_{path.stem}.jsonl"), items)
 
-    def _items(self, answers: Mapping[str, QuestionAnswers]) -> Iterator[dict]:
-        """Questions, contexts and answers as `predict.py` writes them, with the annotated ones."""
-        for index, example in enumerate(self.features.examples):
+    def _f1_of_questions(self, texts: Mapping[str, str]) -> list[float]:
+        """F1 of each question in percent."""
+        examples = self.features.examples
+        if self.version_2:
+            return (100.0 * raw_scores(examples, texts).f1).tolist()
+        methods = (cmrc_exact_match, cmrc_f1) if self.config.assessment_method == "CMRC" else (exact_match, squad_1_f1)
+        return [100.0 * value for value in question_scores(examples, texts, *methods).f1]
+
+    def _items(self, answers: list[QuestionAnswers], f1: list[float]) -> Iterator[dict[str, Any]]:
+        """Questions, contexts and answers as `predict.py` writes them, with the annotated ones and the F1."""
+        for index, (example, answer, score) in enumerate(zip(self.features.examples, answers, f1, strict=True)):
             yield {"index": index, "id": example.qas_id, "file": str(self.features.files[0]), "place": example.place,
                    "question": example.question, "context": self.features.texts[example.context],
-                   **describe_answer(answers[example.qas_id]), "gold": [answer.text for answer in example.answers]}
+                   **describe_answer(answer), "f1": score,
+                   "gold": [{"text": gold.text, "start": gold.start, "end": gold.start + len(gold.text)}
+                            for gold in example.answers]}
 
 
 def is_json(path: str) -> bool:
