@@ -1,6 +1,7 @@
 """Converted NER models: transformers' pipeline joins their tags to the entities that predict.py finds."""
 
 import json
+import os
 import random
 from types import SimpleNamespace
 
@@ -23,6 +24,7 @@ from src.tokenization import SPECIAL_TOKENS, FullTokenizer, Vocabulary
 from src.tools.convert_checkpoint import main
 from src.weights import load_weights, read_weights, save_weights
 
+os.environ.setdefault("USE_TF", "0")  # read when transformers is imported: it does not know the Keras of TensorFlow
 pytestmark = pytest.mark.usefixtures("pynative_mode")
 
 LABELS = LabelScheme(["LOC", "PER"])
