@@ -46,7 +46,9 @@ from src.records.text_rows import read_csv, read_json_lines, read_tsv  # noqa: E
 from src.records.tfrecord import TFRecordFile  # noqa: E402
 from src.tasks.labelled_text import Labels  # noqa: E402
 from src.tasks.ner.corpora import TaggedLines, read_cluener, read_msra  # noqa: E402
+from src.tasks.ner.evaluated import evaluated_sentences  # noqa: E402
 from src.tasks.ner.labels import LabelScheme  # noqa: E402
+from src.tasks.ner.text import NUM_SPECIAL  # noqa: E402
 from src.tasks.squad.examples import read_squad  # noqa: E402
 from src.tokenization import Vocabulary  # noqa: E402
 from src.tools import convert_checkpoint  # noqa: E402
@@ -79,6 +81,13 @@ def schema(path: Path) -> object:
     return open_records(path.with_name("train.tf_record"), "tfrecord", {"input_ids": "int32"}, schema_path=path)
 
 
+def sentences(path: Path) -> object:
+    """Lead the records that a file lies beside back to their sentences."""
+    records = open_records(path.with_name("dev.tf_record"), "tfrecord", {"input_ids": "int32", "input_mask": "int32"})
+    num_tokens = records.read(np.arange(records.num_rows))["input_mask"].sum(axis=1) - NUM_SPECIAL
+    return evaluated_sentences(records, num_tokens.tolist(), None, "character")
+
+
 READERS = {
     "yaml": Reader("pretrain_config.yaml",
                    lambda path: load_config("", "pretrain_config.yaml", ["--config_path", str(path)])),
@@ -96,6 +105,7 @@ READERS = {
     "vocabulary": Reader("vocab.txt", Vocabulary.from_file),
     "labels": Reader("labels.txt", Labels.from_file),
     "types": Reader("ner/label_file", LabelScheme.from_file),
+    "sentences": Reader("ner/dev.sentences.jsonl", sentences),
     "type_ids": Reader("label2id.json", LabelScheme.from_file),
     "metrics": Reader("metrics.jsonl", read_metrics),
     "rank_table": Reader("hccl.json", read_rank_table),

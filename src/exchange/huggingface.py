@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ WEIGHTS, INDEX, PICKLE, CONFIG = "model.safetensors", "model.safetensors.index.j
 ORIGIN = "a directory that save_pretrained of transformers wrote"
 EPSILON = 1e-12  # of the layer norms here
 
+CLASS_NAMES = "class_names"  # key of config.json: the classes as this repository calls them, where they differ
+
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2",
            "I8": "<i1", "U8": "<u1", "BOOL": "|b1"}
 _BUFFERS = (".position_ids", ".token_type_ids", ".positions_encoding")
@@ -44,7 +47,7 @@ _DECODER_WEIGHT, _DECODER_BIAS = "cls.predictions.decoder.weight", "cls.predicti
 _USED_KEYS = {*SIZES, "hidden_act", "layer_norm_eps", "model_type", "architectures", "id2label", "label2id",
               "num_labels", "max_relative_position", "use_relative_position", "position_embedding_type", "torch_dtype",
               "dtype", "transformers_version", "tie_word_embeddings", "is_decoder", "add_cross_attention",
-              "_name_or_path", "problem_type", "classifier_dropout"}
+              "_name_or_path", "problem_type", "classifier_dropout", CLASS_NAMES}
 
 
 # ---------------------------------------------------------------- reading
@@ -164,7 +167,13 @@ def _leave_out_copies(values: dict[str, np.ndarray], config: Mapping, source: Pa
 
 
 def _labels(config: dict[str, Any], num_labels: int, source: Path) -> list[str] | None:
-    """Names of the classes, unless they are only numbered."""
+    """Names of the classes, unless they are only numbered; of a model of ours the names that it had here."""
+    if config.get(CLASS_NAMES) is not None:
+        names = member(config, CLASS_NAMES, list, f"{source}: ")
+        for number, name in enumerate(names):
+            check_kind(name, str, f"{source}: {CLASS_NAMES}[{number}]")
+        if len(names) == num_labels:
+            return names
     if config.get("id2label") is None:
         return None
     by_id = member(config, "id2label", dict, f"{source}: ")
@@ -278,7 +287,8 @@ def write(model: Model, directory: Path, report: Report) -> int:
     """
     check_exportable(model, "transformers")
     base = "nezha" if model.sizes["use_relative_positions"] else "bert"
-    config = _config(model, base)
+    model, class_names = _with_their_classes(model, report)
+    config = _config(model, base, class_names)
     unused = unused_parameters(model)
     names = [name for name in parameter_names(model.sizes, model.task, model.num_labels, base)
              if name.ours not in unused]
@@ -302,7 +312,22 @@ def write(model: Model, directory: Path, report: Report) -> int:
     return len(values)
 
 
-def _config(model: Model, base: str) -> dict[str, Any]:
+def _with_their_classes(model: Model, report: Report) -> tuple[Model, list[str]]:
+    """The model without the classes that transformers has no use for, and what it calls the others."""
+    task = heads()[model.task]
+    if task is None or not model.has_classes:
+        return model, []
+    names, notes = task.exchanged_class_names(model.labels or [f"LABEL_{number}" for number in range(model.num_labels)])
+    for note in notes:
+        report.note(note)
+    fewer = replace(model, num_labels=len(names), labels=model.labels and model.labels[:len(names)])
+    shapes = {name.ours: name.shape for name in parameter_names(model.sizes, model.task, len(names))}
+    fewer.weights = {name: value[:shapes[name][0]] if name in shapes else value
+                     for name, value in model.weights.items()}
+    return fewer, names
+
+
+def _config(model: Model, base: str, class_names: list[str]) -> dict[str, Any]:
     task = heads()[model.task]
     architecture = _BASES[base] + (task.exchange_head.transformers_class if task else "Model")
     config = {"architectures": [architecture], "model_type": base,
@@ -315,9 +340,11 @@ def _config(model: Model, base: str) -> dict[str, Any]:
     else:
         config["position_embedding_type"] = "absolute"
     if model.has_classes:
-        labels = model.labels or [f"LABEL_{number}" for number in range(model.num_labels)]
-        config["id2label"] = {str(number): label for number, label in enumerate(labels)}
-        config["label2id"] = {label: number for number, label in enumerate(labels)}
+        numbered = list(enumerate(class_names))
+        config["id2label"] = {str(number): name for number, name in numbered}
+        config["label2id"] = {name: number for number, name in reversed(numbered)}  # of equal names the first
+        if model.labels and model.labels != class_names:
+            config[CLASS_NAMES] = model.labels
         if model.num_labels == 1:
             config["problem_type"] = "regression"
     return config

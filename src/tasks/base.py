@@ -164,6 +164,11 @@ class Task(ABC):
         raise NotImplementedError
 
     @classmethod
+    def exchanged_class_names(cls, class_names: Sequence[str]) -> tuple[list[str], list[str]]:
+        """What transformers calls these classes, of which the last may be left out, and notes for the user."""
+        return list(class_names), []
+
+    @classmethod
     def converted_configs(cls, checkpoint: str, num_class: int, words: Mapping[str, Any], sizes: Mapping[str, Any]
                           ) -> dict[str, dict[str, Any]]:
         """What the YAML files of a converted checkpoint say, by file name.

@@ -184,9 +184,10 @@ def test_to_transformers_and_back_changes_no_bit(ours, tmp_path, model):
         {name: value.tobytes() for name, value in original.items()}
     config, expected = (json.loads((path / "config.json").read_text()) for path in (back, source))
     same = set(config) & set(expected) - {"classifier_dropout"}
-    if model == "ner":  # the tags in our spelling
+    if model == "ner":  # as pipelines know them, and as we do
         same -= {"id2label", "label2id"}
-        assert config["id2label"] == {"0": "O", "1": "S_PER", "2": "B_PER", "3": "M_PER", "4": "E_PER"}
+        assert config["id2label"] == {"0": "O", "1": "B-PER", "2": "B-PER", "3": "I-PER", "4": "I-PER"}
+        assert config["class_names"] == ["O", "S_PER", "B_PER", "M_PER", "E_PER"]
     assert len(same) > 12
     assert {key: config[key] for key in same} == {key: expected[key] for key in same}
     assert (back / "vocab.txt").read_bytes() == (source / "vocab.txt").read_bytes()

@@ -128,7 +128,7 @@ def _from_source(source: Source, num_tokens: Sequence[int]) -> EvaluatedSentence
         units = (token_units(starts, [int(end) for _, end in fields["tokens"]]) if words is None
                  else word_units([(int(start), int(end)) for start, end in words], starts))
         entities = [Span(int(start), int(end), str(name)) for start, end, name in fields["entities"]]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise _foreign(source, f"no tokens, words and entities of NER ({type(error).__name__}: {error})") from error
     there = sum(num_tokens[row] for row in source.records)
     if there != len(starts):

@@ -20,7 +20,7 @@ LABEL_FILE = "label_file"  # what the generators write beside the records
 OUTSIDE = "O"
 PREFIXES = "SBME"
 CRF_STATES = ("<START>", "<STOP>")  # their ids follow those of the tags
-_OPENING, _CLOSING = "BS", "ES"
+OPENING, _CLOSING = "BS", "ES"
 _INSIDE = "IM"  # BIO and BIOES say I, this scheme and BMES say M
 
 
@@ -40,7 +40,7 @@ def spans_of_tags(tags: Iterable[tuple[str, str]]) -> Iterator[Span]:
     """
     start, kind, end = None, "", 0
     for position, (prefix, type_) in enumerate(tags):
-        if start is not None and (prefix == OUTSIDE or prefix in _OPENING or type_ != kind):
+        if start is not None and (prefix == OUTSIDE or prefix in OPENING or type_ != kind):
             yield Span(start, position, kind)
             start = None
         if prefix != OUTSIDE:
