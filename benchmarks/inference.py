@@ -148,7 +148,8 @@ def onnx(options):
 
     session = onnxruntime.InferenceSession(f"{options.place}/bert.onnx", providers=["CPUExecutionProvider"])
     names = [value.name for value in session.get_inputs()]
-    return lambda columns: session.run(None, dict(zip(names, columns, strict=True)))
+    return lambda columns: session.run(None, {name: column.astype("int64")
+                                              for name, column in zip(names, columns, strict=True)})
 
 
 def torch_eager(options):

@@ -17,7 +17,7 @@ from src.device_forms import built_for
 from src.errors import UserError
 from src.files import atomic_files, check_output, open_to_others
 from src.inference.lite_config import BATCH_SIZES, SUFFIX, lite_config
-from src.inference.onnx_export import INPUTS, write_onnx
+from src.inference.onnx_export import INPUT_NAMES, INPUTS, write_onnx
 from src.initialization import undrawn_weights
 from src.lstm import BidirectionalLSTM
 from src.model_utils.config import Config
@@ -90,11 +90,12 @@ def _write(task: Task, network: nn.Cell, path: Path, target: str) -> Path:
     config, head = task.config, task.head()
     is_onnx = config.file_format == "ONNX"
     shape = (None, None) if is_onnx else (config.export_batch_size or None, task.bert_config.seq_length)  # B, S
-    shapes: dict[str, tuple[int | None, ...]] = dict.fromkeys(INPUTS, shape)
+    names, kind = INPUT_NAMES[config.onnx_input_names if is_onnx else "original"]
+    shapes: dict[str, tuple[int | None, ...]] = dict.fromkeys(names, shape)
     if head.further_inputs:  # positions of masked words
         count = None if is_onnx else config.max_predictions_per_seq
         shapes |= dict.fromkeys(head.further_inputs, (shape[0], count))
-    about = _description(task, head, shapes)
+    about = _description(task, head, shapes, kind.lower())
     if not is_onnx:
         about |= _about_target(network, shapes, target)
     for_lite = config.file_format == "MINDIR" and target == "Ascend"
@@ -102,7 +103,8 @@ def _write(task: Task, network: nn.Cell, path: Path, target: str) -> Path:
         words = task.model_folder(directory).with_files(task.model_files(), f"{path.stem}.")
         about["model"] = words.described()
         if is_onnx:
-            write_onnx(directory / path.name, task.bert_config, _weights(network), head, about)
+            write_onnx(directory / path.name, task.bert_config, _weights(network), head, about,
+                       config.onnx_input_names)
         else:
             _write_with_mindspore(network, directory / path.stem, config.file_format, shapes)
         if not (directory / path.name).exists():
@@ -135,10 +137,10 @@ def checksums(directory: Path, model: str, others: Container[str] = ()) -> dict:
     return {"crc32": crc32(directory / model)} | ({"further_files": of_further} if further else {})
 
 
-def _description(task: Task, head: Head, shapes: dict[str, tuple[int | None, ...]]) -> dict:
+def _description(task: Task, head: Head, shapes: dict[str, tuple[int | None, ...]], input_type: str) -> dict:
     config, sizes = task.config, task.bert_config
     about = {"task": config.description, "format": config.file_format, "inputs": list(shapes),
-             "input_shape": list(shapes[INPUTS[0]]), "input_type": "int32", "outputs": list(head.outputs),
+             "input_shape": list(shapes[INPUTS[0]]), "input_type": input_type, "outputs": list(head.outputs),
              "num_class": task.num_class, "labels": task.class_names, "vocab_size": sizes.vocab_size,
              "max_length": None if sizes.use_relative_positions else sizes.max_position_embeddings}
     if config.file_format == "ONNX" and head.further_outputs:

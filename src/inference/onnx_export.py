@@ -14,15 +14,18 @@ import numpy as np
 from src.bert_model import MASKED_SCORE, BertConfig, sinusoidal_table
 from src.onnx_graph import OPSET, TOKENS, Head, OnnxGraph, onnx_package
 
-INPUTS = ("input_ids", "input_mask", "token_type_id")  # in this order, int32 [B,S]
+INPUTS = ("input_ids", "input_mask", "token_type_id")  # of the networks, in this order, int32 [B,S]
+# What the inputs of a model are called, and their type, by `onnx_input_names`.
+INPUT_NAMES = {"tokenizer": (("input_ids", "attention_mask", "token_type_ids"), "INT64"), "original": (INPUTS, "INT32")}
 METADATA = "about"  # key of the model's own description, a JSON object
 IR_VERSION = 8  # the oldest that has the opset
 EMBEDDINGS = "embeddings"  # name of the value
 
-_FLOAT = 1  # the number of ONNX for the type
+_FLOAT, _INT32 = 1, 6  # the numbers of ONNX for the types
 
 
-def write_onnx(path: Path, config: BertConfig, weights: Mapping[str, np.ndarray], head: Head, about: Mapping) -> None:
+def write_onnx(path: Path, config: BertConfig, weights: Mapping[str, np.ndarray], head: Head, about: Mapping,
+               input_names: str = "tokenizer") -> None:
     """Build the network, check it and write it.
 
     Args:
@@ -31,11 +34,17 @@ def write_onnx(path: Path, config: BertConfig, weights: Mapping[str, np.ndarray]
         weights: all parameters by name; those of the encoder begin with "bert.".
         head: what follows the encoder.
         about: description that becomes part of the model.
+        input_names: a key of `INPUT_NAMES`.
     """
     onnx = onnx_package("onnx", "file_format ONNX")
     graph = OnnxGraph(weights)
+    names, kind = INPUT_NAMES[input_names]
+    for name, ours in zip(names, INPUTS, strict=True):
+        if name != ours:  # those of one name are looked up by it, in whatever type
+            graph.add("Cast", name, to=_INT32, name=ours)
     head.build(graph, _encoder(graph, config))
-    inputs = dict.fromkeys(INPUTS, TOKENS) | dict(head.further_inputs)
+    all_inputs = dict.fromkeys(names, TOKENS) | dict(head.further_inputs)
+    inputs = {name: (kind, axes) for name, (_, axes) in all_inputs.items()}
     outputs = dict(head.outputs) | dict(head.further_outputs)
     # What no program can deduce, and ONNX Runtime must know to join residual and layer normalisation in one operator.
     embeddings = graph.value(EMBEDDINGS, "FLOAT", ("batch", "sequence", config.hidden_size))

@@ -11,6 +11,8 @@ from src.inference.description import check_task, parse_description, read_descri
 from src.inference.onnx_export import METADATA
 from src.onnx_graph import onnx_package
 
+_TYPES = {"tensor(int32)": "int32", "tensor(int64)": "int64"}  # of inputs, by ONNX Runtime's names
+
 
 class OnnxNetwork:
     """A model that export.py wrote, called like the network that it was made from.
@@ -40,7 +42,7 @@ class OnnxNetwork:
                             f"anew") from error
         self.path = path
         self.about = parse_description(self.session.get_modelmeta().custom_metadata_map.get(METADATA, "{}"), path)
-        self.inputs = [value.name for value in self.session.get_inputs()]
+        self.inputs = {value.name: _TYPES.get(value.type, "int32") for value in self.session.get_inputs()}
         check_task(self.about, task, path, "export_file_name")
 
     def __call__(self, *columns: Tensor) -> Tensor | tuple[Tensor, ...]:
@@ -49,7 +51,8 @@ class OnnxNetwork:
         Raises:
             UserError: the model cannot compute them: they are too long for it, or their ids too large.
         """
-        values = dict(zip(self.inputs, (column.asnumpy() for column in columns), strict=True))
+        values = {name: column.asnumpy().astype(kind, copy=False)
+                  for (name, kind), column in zip(self.inputs.items(), columns, strict=True)}
         try:
             outputs = self.session.run(self.about["outputs"], values)
         except Exception as error:  # onnxruntime has its own class for each kind

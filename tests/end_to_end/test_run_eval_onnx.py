@@ -6,13 +6,16 @@ import sys
 import zlib
 
 import numpy as np
+import onnxruntime
 import pytest
 import toy_finetuning
 import toy_ner
 import toy_squad
+import transformers
 from toy_finetuning import CLASSES, toy_rows, write_rows
 
 import export
+import predict
 import run_classifier
 import run_eval_onnx
 import run_ner
@@ -76,9 +79,44 @@ def test_model_and_description_are_ordinary_files(classifier):
     assert model["network"]["vocab_size"] == 40
     assert model["options"] == {"do_lower_case": True, "num_class": 3, "assessment_method": "Accuracy"}
     assert about == {
-        "task": "run_classifier", "format": "ONNX", "inputs": ["input_ids", "input_mask", "token_type_id"],
-        "input_shape": [None, None], "input_type": "int32", "outputs": ["logits"], "num_class": CLASSES,
+        "task": "run_classifier", "format": "ONNX", "inputs": ["input_ids", "attention_mask", "token_type_ids"],
+        "input_shape": [None, None], "input_type": "int64", "outputs": ["logits"], "num_class": CLASSES,
         "labels": ["zero", "one", "two"], "vocab_size": 40, "max_length": 32}
+
+
+def test_a_tokenizer_feeds_it(classifier, tmp_path, capsys):
+    """The arrays of transformers' tokenizer as they are, without a line in between."""
+    folder, options = classifier
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{number}" for number in range(35))]
+    (tmp_path / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
+    texts = ["w7 w8 w21", "w30", "w3 unheard w4 w5 w6 w33 w12 w13"]
+    session = onnxruntime.InferenceSession(str(folder / "new" / "bert.onnx"), providers=["CPUExecutionProvider"])
+    arrays = transformers.BertTokenizer(str(tmp_path / "vocab.txt"))(texts, padding=True, return_tensors="np")
+    logits, = session.run(None, dict(arrays))
+    odds = np.exp(logits - logits.max(1, keepdims=True))
+    predict.main([*options, "--vocab_file_path", str(tmp_path / "vocab.txt"), "--load_finetune_checkpoint_path",
+                  str(folder / "a.ckpt"), *(word for text in texts for word in ("--text", text))])
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
+    assert [line["label_id"] for line in found] == logits.argmax(1).tolist()
+    np.testing.assert_allclose([line["probability"] for line in found], (odds / odds.sum(1, keepdims=True)).max(1),
+                               atol=1e-4)
+
+
+def test_the_original_names_are_there_on_demand(classifier, tmp_path, capsys):
+    """As all models before had them; both kinds give the same scores."""
+    folder, options = classifier
+    model = tmp_path / "bert.onnx"
+    export.main([*options, "--export_ckpt_file", str(folder / "a.ckpt"), "--file_format", "ONNX",
+                 "--export_file_name", str(model), "--onnx_input_names", "original"])
+    session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    assert [(value.name, value.type) for value in session.get_inputs()] == [
+        (name, "tensor(int32)") for name in ("input_ids", "input_mask", "token_type_id")]
+    assert json.loads((tmp_path / "bert.onnx.json").read_text())["input_type"] == "int32"
+    scores = [run_eval_onnx.main([*options, "--export_file_name", str(path),
+                                  "--predictions_file", str(tmp_path / f"{number}.jsonl")])
+              for number, path in enumerate((model, folder / "new" / "bert.onnx"))]
+    assert scores[0] == scores[1]
+    assert (tmp_path / "0.jsonl").read_text() == (tmp_path / "1.jsonl").read_text()
 
 
 def test_scores_of_the_answers(tmp_path, capsys):

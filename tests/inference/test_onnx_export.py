@@ -45,7 +45,8 @@ def export(path, network, config, head):
     onnx.checker.check_model(str(path), full_check=True)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     names = [value.name for value in session.get_inputs()]
-    return lambda columns: session.run(None, dict(zip(names, columns, strict=True)))
+    return lambda columns: session.run(None, dict(zip(names, (column.astype(np.int64) for column in columns),
+                                                      strict=True)))
 
 
 def outputs_of(network, columns):

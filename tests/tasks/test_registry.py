@@ -38,6 +38,14 @@ def test_a_task_is_that_of_its_configuration(description):
     assert task.weights_option in values
 
 
+@pytest.mark.parametrize("description", registry.TASKS)
+def test_each_task_has_a_configuration_for_any_machine(description):
+    task = registry.task_type(description)
+    config = registry.load_task_config("", ["--config_path", task.config_file.replace("_config", "_cpu_config")])
+    assert (config.description, config.device_target) == (description, "auto")
+    assert config[task.sizes_group(config)].compute_type == "float32"
+
+
 def test_no_two_tasks_share_a_name():
     tasks = registry.all_tasks()
     for key in ("name", "description", "config_file"):

@@ -15,6 +15,7 @@ import numpy as np
 
 from src.tasks.squad.examples import Example
 from src.tasks.squad.features import SquadFeatures
+from src.tasks.squad.treebank import treebank_words
 
 _ROWS_AT_ONCE = 256  # 256 records of 20 x 20 pairs: a few MB, which stay in the processor's cache
 _NO_WINDOW_SCORE = 1e6  # null odds of a question without any window: it is unanswerable
@@ -22,7 +23,7 @@ _NO_WINDOW_SCORE = 1e6  # null odds of a question without any window: it is unan
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _WITHOUT_CMRC_PUNCTUATION = str.maketrans("", "", "-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』")
-_CMRC_SEGMENT = re.compile(r"[\u4e00-\u9fa5]|[^\W\u4e00-\u9fa5]+(?:[.,'][^\W\u4e00-\u9fa5]+)*|[^\w\s]")
+_CHINESE_OR_OTHER = re.compile(r"([\u4e00-\u9fa5])|[^\u4e00-\u9fa5]+")
 
 
 @dataclass(frozen=True)
@@ -307,11 +308,11 @@ def best_thresholds(examples: Sequence[Example], predictions: Mapping[str, str],
 
 
 def cmrc_segments(text: str) -> list[str]:
-    """Lower-cased Chinese characters, other words and marks, without the marks that CMRC 2018 leaves out.
-
-    The official script cuts what is not Chinese by NLTK, which differs in rare cases such as "don't".
-    """
-    return _CMRC_SEGMENT.findall(text.lower().translate(_WITHOUT_CMRC_PUNCTUATION))
+    """Lower-cased Chinese characters, other words and marks, without the marks that CMRC 2018 leaves out."""
+    segments = []
+    for part in _CHINESE_OR_OTHER.finditer(text.lower().strip().translate(_WITHOUT_CMRC_PUNCTUATION)):
+        segments += [part[1]] if part[1] else treebank_words(part[0])
+    return segments
 
 
 def cmrc_f1(prediction: str, answer: str) -> float:
@@ -335,6 +336,6 @@ def _bare(text: str) -> str:
 
 
 def score_cmrc(examples: Iterable[Example], predictions: Mapping[str, str]) -> dict[str, float]:
-    """Exact match, F1 and their mean in percent, as the official script of CMRC 2018 (Cui et al. 2019) but for NLTK."""
+    """Exact match, F1 and their mean in percent, as the official script of CMRC 2018 (Cui et al. 2019)."""
     scores = mean_scores(question_scores(examples, predictions, cmrc_exact_match, cmrc_f1))
     return scores | {"average": (scores["exact_match"] + scores["f1"]) / 2}

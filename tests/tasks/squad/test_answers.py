@@ -199,7 +199,15 @@ def test_answerless_files_are_scored_too():
 
 def test_chinese_is_compared_by_character():
     assert cmrc_segments(" 1990年，Beijing 大学（北）3.5% ") == ["1990", "年", "beijing", "大", "学", "北", "3.5", "%"]
+    assert cmrc_segments("×1/6") == ["×16"]
     assert cmrc_segments("，。《》") == []
+
+
+def test_other_words_are_those_of_the_official_script():
+    """`tests/fixtures/make_cmrc.py` cuts them by NLTK, as that does."""
+    pairs = json.loads((REFERENCES / "cmrc_segments.json").read_text(encoding="utf-8"))
+    assert len(pairs) > 200
+    assert [(text, cmrc_segments(text)) for text, _ in pairs] == [tuple(pair) for pair in pairs]
 
 
 @pytest.mark.parametrize(("prediction", "answer", "f1"), [
