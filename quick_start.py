@@ -103,8 +103,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=first_line(__doc__))
     parser.add_argument("--output_dir", default="output/quick_start", help="where everything is written")
-    parser.add_argument("--text", help="a text of your own, one sentence a line and a blank line between documents, "
-                                       "in place of the collected documentation")
+    parser.add_argument("--text", help="a text of your own in place of the collected documentation: a book, or one "
+                                       "sentence a line and a blank line between documents")
     parser.add_argument("--vocab_size", type=int, default=4000, help="tokens of the vocabulary")
     parser.add_argument("--train_steps", type=int, default=2000,
                         help=f"optimizer steps of {BATCH_SIZE} samples")
@@ -148,6 +148,8 @@ def split_corpus(corpus: Path, folder: Path) -> tuple[Path, Path]:
         if text.num_documents < HELD_OUT:
             raise UserError(f"--text: {corpus} has {text.num_documents} documents, expected at least {HELD_OUT}; "
                             f"separate documents by blank lines")
+        if not held_out:
+            generate_pretrain_mindrecord.print_notes(text)
         with atomic_write(path) as temporary:
             temporary.write_text("\n\n".join(documents) + "\n", encoding="utf-8")
     return paths

@@ -102,6 +102,7 @@ READERS = {
     "tagged": Reader("conll.txt", lambda path: list(TaggedLines(path, " "))),
     "msra": Reader("msra.xml", read_msra),
     "corpus": Reader("wiki.txt", lambda path: list(Corpus([path], 1 << 20).chunks())),
+    "book": Reader("book.txt", lambda path: list(Corpus([path], 1 << 20).documents())),
     "vocabulary": Reader("vocab.txt", Vocabulary.from_file),
     "labels": Reader("labels.txt", Labels.from_file),
     "types": Reader("ner/label_file", LabelScheme.from_file),
@@ -136,6 +137,9 @@ def more_inputs(folder: Path, with_tensorflow: bool = True) -> None:
     texts = {
         "msra.xml": '<TEXT><SENTENCE><w>a</w><NAMEX TYPE="PERSON">b</NAMEX></SENTENCE></TEXT>',
         "wiki.txt": '<doc id="1" title="A">\nA\ntext\n</doc>\n{"id": "2", "title": "B", "text": "more\\ntext"}\n',
+        "book.txt": "*** START OF THE PROJECT GUTENBERG EBOOK A ***\n"
+                    + ("A line full of words, as in books\n" * 9 + "\n") * 3
+                    + "*** END OF THE PROJECT GUTENBERG EBOOK A ***\n",
         "label2id.json": '{"O": 0, "S_a": 1, "B_a": 2, "M_a": 3, "E_a": 4, "<START>": 5, "<STOP>": 6}',
         "metrics.jsonl": '{"step": 1, "epoch": 0.5, "loss": 2.5}\n{"step": 2, "accuracy": 0.5}\n',
         "hccn.conf": "address_0=192.168.100.101\naddress_1=192.168.100.102\n",

@@ -11,12 +11,12 @@ import html
 import re
 from collections.abc import Iterator
 from io import TextIOWrapper
-from itertools import count, islice
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
 from src.errors import UserError, quoted
-from src.generate_mindrecord.wrapped_text import SAMPLE_LINES, Layout, join_lines, without_licence
+from src.generate_mindrecord.wrapped_text import SAMPLE_CHARACTERS, Layout, join_lines, without_licence
 from src.json_files import parse_json
 from src.sentences import split_sentences
 
@@ -213,8 +213,7 @@ class Corpus:
         """What is seen of a file's beginning. The lines of articles are never joined, as each is a paragraph."""
         try:
             with file.open(encoding="utf-8-sig", errors="replace") as text:
-                sample = islice(iter(lambda: text.readline(MAX_LINE_CHARACTERS), ""), SAMPLE_LINES)
-                lines = [line.strip() for line in sample]
+                lines = [line.strip() for line in text.read(SAMPLE_CHARACTERS).split("\n")]
         except OSError as error:
             raise UserError(f"{self.option}: cannot read {file}: {error.strerror}") from error
         layout = Layout.of(lines)

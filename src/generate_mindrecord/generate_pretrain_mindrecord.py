@@ -169,16 +169,22 @@ def _check_room(outputs: Sequence[Path], text_bytes: int) -> None:
         check_room(directory, "the records of this text take", number * each, number * each)
 
 
+def print_notes(corpus: Corpus, advice: str = "") -> None:
+    """Say what was joined and left out of a corpus that was read, with advice for who does not want it joined."""
+    if corpus.joined_lines:
+        print(f"joined {corpus.joined_lines} hard-wrapped lines to {corpus.joined_paragraphs} paragraphs, which are "
+              f"split into sentences by punctuation{advice}")
+    if corpus.licence_lines:
+        print(f"left out {corpus.licence_lines} lines outside of Project Gutenberg's START and END of the book")
+
+
 def _report(summary: CorpusSummary, outputs: Sequence[Path], corpus: Corpus, without_random: int,
             dataset_format: str) -> None:
     for output in outputs:
         if not RECORD_FILE_NAMES[dataset_format].search(output.name):
             print(f"note: training looks for files with {dataset_format!r} in their name, unlike {output.name}")
-    if corpus.joined_lines and not corpus.selection.held_out:
-        print(f"joined {corpus.joined_lines} hard-wrapped lines to {corpus.joined_paragraphs} paragraphs, which are "
-              f"split into sentences by punctuation; --join_lines false takes every line as a sentence")
-    if corpus.licence_lines and not corpus.selection.held_out:
-        print(f"left out {corpus.licence_lines} lines outside of Project Gutenberg's START and END of the book")
+    if not corpus.selection.held_out:  # it has said so before
+        print_notes(corpus, "; --join_lines false takes every line as a sentence")
     if corpus.num_split_documents:
         print(f"note: {corpus.num_split_documents} documents of more than {corpus.chunk_characters // 4} characters "
               f"were cut into pieces")

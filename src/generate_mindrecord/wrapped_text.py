@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-SAMPLE_LINES = 4000  # that the layout of a text is seen from
+SAMPLE_CHARACTERS = 300_000  # that the layout of a text is seen from: 4,000 wrapped lines
 _FEWEST_JOINTS = 10  # with fewer ends of lines inside of paragraphs nothing can be told
 _NARROWEST, _WIDEST = 30, 200  # characters of a line on a screen or a page
 _MOST_PERCENT_WIDER = 2  # lines that were left longer than the others, as addresses are

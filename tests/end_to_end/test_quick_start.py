@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,17 @@ def test_held_out_documents_are_not_trained_on(tmp_path: Path) -> None:
     train, held_out = (path.read_text().strip().split("\n\n") for path in quick_start.split_corpus(text, tmp_path))
     assert len(held_out) == 3
     assert sorted(train + held_out) == sorted(text.read_text().split("\n\n"))
+
+
+def test_a_book_is_split_into_its_chapters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sentences = [f"The {'very ' * (number % 9)}old house of {number} stands by the river." for number in range(400)]
+    chapters = [sentences[begin:begin + 10] for begin in range(0, 400, 10)]
+    text = tmp_path / "book.txt"
+    text.write_text("\n\n\n".join(textwrap.fill(" ".join(chapter), 60) for chapter in chapters), encoding="utf-8")
+    train, held_out = (path.read_text().strip().split("\n\n") for path in quick_start.split_corpus(text, tmp_path))
+    assert held_out == ["\n".join(chapters[0]), "\n".join(chapters[20])]
+    assert train == ["\n".join(chapter) for number, chapter in enumerate(chapters) if number % 20]
+    assert re.search(r"^joined \d+ hard-wrapped lines to 40 paragraphs, .* by punctuation$", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("content, message",

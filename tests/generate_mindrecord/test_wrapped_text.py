@@ -183,3 +183,16 @@ def test_lines_as_they_are_on_demand(run, capsys):
     summary = run("--join_lines", "false")
     assert "joined" not in capsys.readouterr().out
     assert summary.sentences > run().sentences
+
+
+# ---------------------------------------------------------------- real data
+
+def test_real_texts(shared_data):
+    paths = [path for folder in ("text", "text_large") for path in (shared_data / folder).rglob("*.txt")]
+    assert len(paths) >= 8
+    joined = set()
+    for path in paths:
+        corpus = Corpus([path], 100_000)
+        next(corpus.chunks())
+        joined |= {path.name} if corpus.joined_lines else set()
+    assert joined == {"1342-0.txt", "2600-0.txt"}
