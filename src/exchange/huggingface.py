@@ -340,9 +340,8 @@ def _config(model: Model, base: str, class_names: list[str]) -> dict[str, Any]:
     else:
         config["position_embedding_type"] = "absolute"
     if model.has_classes:
-        numbered = list(enumerate(class_names))
-        config["id2label"] = {str(number): name for number, name in numbered}
-        config["label2id"] = {name: number for number, name in reversed(numbered)}  # of equal names the first
+        config["id2label"] = {str(number): name for number, name in enumerate(class_names)}
+        config["label2id"] = {name: class_names.index(name) for name in class_names}  # of equal names the first
         if model.labels and model.labels != class_names:
             config[CLASS_NAMES] = model.labels
         if model.num_labels == 1:
