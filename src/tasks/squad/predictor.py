@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -26,6 +27,7 @@ class SquadPredictor:
     """
 
     fields = ("question", "context")
+    empty: ClassVar[Mapping[str, Any]] = {"question": "", "context": "", "answer": None}
 
     def __init__(self, tokenizer: FullTokenizer, feature_options: FeatureOptions, answer_options: AnswerOptions,
                  batch_size: int, model: InferenceModel) -> None:
