@@ -9,7 +9,7 @@ The folder is that of a training or of a conversion. For weights without such a 
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import TextIO
@@ -18,7 +18,7 @@ from src.errors import UserError, first_line, run_script
 from src.exchange.folders import open_model
 from src.files import atomic_write, check_output
 from src.inference.predictor import create_predictor, predictor_config
-from src.inference.texts import Item, given_items, read_items
+from src.inference.texts import COLUMN_OPTIONS, Item, given_items, read_items
 from src.model_utils.device_adapter import set_up_device
 from src.tasks.prediction import Predictor
 
@@ -36,9 +36,10 @@ def main(argv: list[str] | None = None) -> None:
     if arguments.html:
         check_output(arguments.html, "--html")
     set_up_device(config)
+    columns = {option: getattr(arguments, option) for option in COLUMN_OPTIONS}
     predictor = create_predictor(config, model)
     with open_output(arguments.output_file) as output, open_page(arguments.html) as show:
-        count, mistake = write_predictions(predictor, all_items(arguments, predictor.fields), output, show)
+        count, mistake = write_predictions(predictor, all_items(arguments, predictor.fields, columns), output, show)
         if mistake and not count:
             raise mistake
     if mistake:
@@ -78,14 +79,15 @@ def take(items: Iterator[Item], number: int) -> tuple[list[Item], UserError | No
 def predict_up_to_mistake(predictor: Predictor, items: Sequence[Item]) -> Iterator[dict]:
     """The results of items, in halves where one has a mistake, so that all before it have theirs."""
     try:
-        results = predictor.predict([item.values for item in items])
+        results = iter(predictor.predict([item.values for item in items if item.values is not None]))
     except UserError as error:
         if len(items) == 1:
             raise UserError(f"{items[0].where}: {error}") from error
         for half in (items[:len(items) // 2], items[len(items) // 2:]):
             yield from predict_up_to_mistake(predictor, half)
     else:
-        yield from results
+        for item in items:
+            yield dict(predictor.empty) if item.values is None else next(results)
 
 
 @contextmanager
@@ -122,7 +124,11 @@ def parse_arguments(argv: list[str] | None) -> tuple[argparse.Namespace, list[st
                "--vocab_file_path, --label_file_path and --eval_batch_size.")
     parser.add_argument("--text", action="append", default=[],
                         help="a text; may be repeated; a tab separates the texts of a pair")
-    parser.add_argument("--input_file", help="a text or a JSON object a line; - reads standard input")
+    parser.add_argument("--input_file", help="a text or a JSON object a line, or a .csv or .tsv table with a header; - "
+                                             "reads standard input")
+    for option, which in zip(COLUMN_OPTIONS, ("text", "second text"), strict=True):
+        parser.add_argument(f"--{option}", default="", metavar="NAME",
+                            help=f"column, or key of JSON objects, that holds the {which}, if its name does not tell")
     parser.add_argument("--model", default="", metavar="PATH",
                         help="what to predict with: the folder of a training or a conversion, or an exported .onnx or "
                              ".mindir model")
@@ -132,11 +138,11 @@ def parse_arguments(argv: list[str] | None) -> tuple[argparse.Namespace, list[st
     return parser.parse_known_args(argv)
 
 
-def all_items(arguments: argparse.Namespace, fields: tuple[str, ...]) -> Iterator[Item]:
+def all_items(arguments: argparse.Namespace, fields: tuple[str, ...], columns: Mapping[str, str]) -> Iterator[Item]:
     """The texts of the command line, then those of the file."""
     yield from given_items(arguments.text, fields)
     if arguments.input_file:
-        yield from read_items(arguments.input_file, fields)
+        yield from read_items(arguments.input_file, fields, columns)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,11 @@
 """Model folders of any framework: what is not ours is converted when it is named, once."""
 
-import os
 from pathlib import Path
 
 from src.checkpoint_files import crc32, json_crc32
 from src.files import make_output_dir, temporary_directory
 from src.model_folder import DESCRIPTION, ModelFolder
 
-CACHE = "BERT_CACHE"  # environment variable with the directory of what was converted
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"  # of transformers
 _SUFFIXES = (".json", ".txt", ".safetensors", ".bin")
 
@@ -21,17 +19,13 @@ def open_model(path: str) -> ModelFolder | None:
     folder = _folder_of_transformers(Path(path))
     if folder is None:
         return ModelFolder.find(path)
-    copy = cache_directory() / f"{folder.resolve().name}-{_checksum(folder)}"
+    from src.records.cache import CACHE, user_cache  # whoever names a folder of ours needs none
+
+    copy = user_cache("models") / f"{folder.resolve().name}-{_checksum(folder)}"
     if not (copy / DESCRIPTION).is_file():
+        make_output_dir(copy.parent, CACHE)
         _convert(folder, copy)
     return ModelFolder.read(copy)
-
-
-def cache_directory() -> Path:
-    """Where converted models lie: `BERT_CACHE`, or else the user's directory of such things."""
-    if os.environ.get(CACHE):
-        return Path(os.environ[CACHE])
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bert_mindspore"
 
 
 def _folder_of_transformers(path: Path) -> Path | None:
@@ -42,12 +36,11 @@ def _folder_of_transformers(path: Path) -> Path | None:
 
 
 def _convert(folder: Path, copy: Path) -> None:
-    from src.exchange import huggingface, repository  # whoever names a folder of ours needs no other framework's
+    from src.exchange import huggingface, repository  # nor these
     from src.exchange.model import Report
 
     report = Report()
     model = huggingface.read(folder, None, report)
-    make_output_dir(copy.parent, CACHE)
     with temporary_directory(copy.parent) as temporary:
         written = temporary / copy.name
         written.mkdir()

@@ -13,7 +13,7 @@ from src.files import flush, make_output_dir, open_to_others, temporary_director
 from src.json_files import read_json_object
 from src.model_utils.once_per_host import once_per_host
 
-OPTION = "data_cache_dir"
+OPTION, CACHE = "data_cache_dir", "BERT_CACHE"
 _KEY = "key.json"
 _VERSION = 1  # grows when the same raw data become other records
 
@@ -30,7 +30,7 @@ def cached_records(cache_dir: str, name: str, key: Mapping[str, Any], make: Call
     Raises:
         UserError: `make` raised it, or the directory cannot be written.
     """
-    cache = make_output_dir(cache_dir or user_cache(), OPTION)
+    cache = make_output_dir(cache_dir or user_cache("records"), OPTION)
     whole_key = json.loads(json.dumps({"version": _VERSION, **key}))
     folder = cache / f"{name}-{json_crc32(whole_key)}"
 
@@ -54,9 +54,13 @@ def fingerprint(path: str | Path) -> list[str | int]:
         raise UserError(f"cannot read {path}: {error.strerror}; give an existing file") from error
 
 
-def user_cache() -> Path:
-    """Where records go if the user names no directory."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser(), "mindspore_bert", "records")
+def user_cache(kind: str) -> Path:
+    """Where what is made once goes, such as "records" or "models", if the user names no directory.
+
+    The environment variable `BERT_CACHE` may name the directory of them all.
+    """
+    usual = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser(), "bert_mindspore")
+    return Path(os.environ.get(CACHE) or usual, kind)
 
 
 def _is_of(folder: Path, key: dict[str, Any]) -> bool:

@@ -34,13 +34,15 @@ def read_json_lines(path: Path) -> Iterator[Row]:
         yield Row(where, fields)
 
 
-def read_tsv(path: Path, columns: Sequence[str] | None = None, left_out: list[int] | None = None) -> Iterator[Row]:
+def read_tsv(path: Path, columns: Sequence[str] | None = None, left_out: list[int] | None = None,
+             keeps_blank: bool = False) -> Iterator[Row]:
     """Rows of a tab-separated file; a quotation mark is a character like any other.
 
     Args:
         path: the file.
         columns: the names of the columns when the file has no header line.
         left_out: takes the line numbers of rows with a wrong number of fields, which are an error otherwise.
+        keeps_blank: a blank line is a row without fields; otherwise it is an error.
 
     Raises:
         UserError: the file cannot be read, is not UTF-8, or a row has a wrong number of fields.
@@ -50,6 +52,8 @@ def read_tsv(path: Path, columns: Sequence[str] | None = None, left_out: list[in
         values = line.removesuffix("\n").removesuffix("\r").split("\t")
         if columns is None:
             columns = _header(where, values)
+        elif keeps_blank and not any(values):
+            yield Row(where, {})
         elif len(values) == len(columns):
             yield Row(where, dict(zip(columns, values, strict=True)))
         elif left_out is not None:
@@ -58,10 +62,11 @@ def read_tsv(path: Path, columns: Sequence[str] | None = None, left_out: list[in
             raise _wrong_width(where, values, columns, "tabs")
 
 
-def read_csv(path: Path) -> Iterator[Row]:
+def read_csv(path: Path, keeps_blank: bool = False) -> Iterator[Row]:
     """Rows of a comma-separated file with a header, written as spreadsheets do.
 
-    Fields may stand in double quotes, and may then hold commas, line ends and doubled quotes.
+    Fields may stand in double quotes, and may then hold commas, line ends and doubled quotes. A blank line is an error,
+    or if `keeps_blank` a row without fields.
 
     Raises:
         UserError: the file cannot be read, is not UTF-8, or is no CSV, or a row has a wrong number of fields.
@@ -79,6 +84,8 @@ def read_csv(path: Path) -> Iterator[Row]:
             return
         if columns is None:
             columns = _header(where, values)
+        elif keeps_blank and not any(values):
+            yield Row(where, {})
         elif len(values) == len(columns):
             yield Row(where, dict(zip(columns, values, strict=True)))
         else:

@@ -4,6 +4,7 @@ A schema is `{column: (dtype, length)}`, dtype "int32" or "float32"; every recor
 """
 
 import json
+import math
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -28,6 +29,11 @@ SCHEMA_NAME = "dataset.json"  # for TFRecord
 # MindRecord builds its index at the end, from as many rows at a time as have their 13-byte entries on one page, with
 # more than a kilobyte of memory for each row: gigabytes with the default pages of 32 MB, 0.1 GB with 1 MB.
 _MINDRECORD_PAGE_SIZE = 1 << 20
+# Before the pages there is room for the header, which lists them: 16 MB by default, nearly all of it a hole, which
+# takes no room on most disks, but counts as size and in copies. How many pages there will be is not known at the
+# beginning. So a file is begun when as much data is there; one that never gets so far has small pages and header.
+_MINDRECORD_HEADER_SIZE = 1 << 24
+_SMALLEST_HEADER_SIZE, _SMALLEST_PAGE_SIZE = 1 << 14, 1 << 15  # that MindRecord allows
 _SHORTCUT_VERSIONS = "2.10."  # of MindSpore, see `_Shortcut`
 _ROWS_AT_ONCE = 2048  # converted and written; bounds memory and stays in the processor's cache
 
@@ -72,7 +78,7 @@ class RecordWriter:
         with self._failing_clearly():
             for begin in range(0, n, _ROWS_AT_ONCE):
                 rows = slice(begin, begin + _ROWS_AT_ONCE)
-                self._backend.write({name: np.ascontiguousarray(batch[name][rows], dtype)
+                self._backend.write({name: np.array(batch[name][rows], dtype, order="C")  # a copy, which may be kept
                                      for name, (dtype, _) in self.columns.items()})
         self.num_rows += n
 
@@ -130,32 +136,73 @@ class _MindRecordBackend:
             raise UserError(f"{path}: a MindRecord file has an index beside it, so it must be a regular file; give one "
                             f"or dataset_format tfrecord")
         self._directory = stack.enter_context(atomic_files(path.parent))
+        self._name = path.name
+        self._columns = columns
+        self._waiting: list[Mapping[str, np.ndarray]] = []  # what was written before the file is begun
+        self._waiting_bytes = 0
+        self._writer: FileWriter | None = None
+        self._shortcut: _Shortcut | None = None
+
+    def write(self, arrays: Mapping[str, np.ndarray]) -> None:
+        if self._writer is None:
+            self._waiting.append(arrays)
+            self._waiting_bytes += sum(values.nbytes for values in arrays.values())
+            if self._waiting_bytes >= _MINDRECORD_HEADER_SIZE:
+                self._begin(_MINDRECORD_HEADER_SIZE, _MINDRECORD_PAGE_SIZE)
+        elif self._shortcut:
+            self._shortcut.write(arrays)
+        else:
+            _write_publicly(self._writer, arrays)
+
+    def _begin(self, header_size: int, page_size: int) -> None:
+        """Open the file and write what was waiting."""
         # Imported here: it loads all of MindSpore, which writing TFRecord does not need.
         from mindspore.mindrecord import FileWriter
 
-        self._writer = FileWriter(str(self._directory / path.name), shard_num=1, overwrite=True)
-        self._writer.set_page_size(_MINDRECORD_PAGE_SIZE)
-        self._writer.add_schema({name: {"type": dtype, "shape": [length]} for name, (dtype, length) in columns.items()})
-        self._opened, self._shortcut = False, None
-
-    def write(self, arrays: Mapping[str, np.ndarray]) -> None:
-        if not self._opened:  # the first row opens the file, and is checked against the schema
-            self._write_publicly({name: values[:1] for name, values in arrays.items()})
-            arrays = {name: values[1:] for name, values in arrays.items()}
-            self._opened, self._shortcut = True, _Shortcut.find(self._writer)
-        (self._shortcut.write if self._shortcut else self._write_publicly)(arrays)
-
-    def _write_publicly(self, arrays: Mapping[str, np.ndarray]) -> None:
-        rows = [dict(zip(arrays, values, strict=True)) for values in zip(*arrays.values(), strict=True)]
-        if rows:
-            self._writer.write_raw_data(rows)
+        self._writer = writer = FileWriter(str(self._directory / self._name), shard_num=1, overwrite=True)
+        writer.set_header_size(header_size)
+        writer.set_page_size(page_size)
+        writer.add_schema({name: {"type": dtype, "shape": [length]}
+                           for name, (dtype, length) in self._columns.items()})
+        first, *others = self._waiting
+        self._waiting = []
+        # The first row opens the file, and is checked against the schema.
+        _write_publicly(writer, {name: values[:1] for name, values in first.items()})
+        self._shortcut = _Shortcut.find(writer)
+        for arrays in ({name: values[1:] for name, values in first.items()}, *others):
+            self.write(arrays)
 
     def finish(self) -> None:
+        if self._writer is None:
+            num_rows = sum(len(next(iter(arrays.values()))) for arrays in self._waiting)
+            self._begin(*_sizes_of_small_file(self._columns, num_rows, len(self._waiting)))
+        assert self._writer  # noqa: S101 - for pyright
         self._writer.commit()
         open_to_others(self._directory.iterdir())
 
     def abandon(self) -> None:
         """Nothing to close: the writer releases its files when it is collected."""
+
+
+def _write_publicly(writer: "FileWriter", arrays: Mapping[str, np.ndarray]) -> None:
+    rows = [dict(zip(arrays, values, strict=True)) for values in zip(*arrays.values(), strict=True)]
+    if rows:
+        writer.write_raw_data(rows)
+
+
+def _sizes_of_small_file(columns: Columns, num_rows: int, num_calls: int) -> tuple[int, int]:
+    """Room for the header, and size of a page, that such a file surely does with; measured, and doubled."""
+    row_size = sum(24 + 4.25 * length for _, length in columns.values()) + 32
+    page_size = _power_of_two(max(_SMALLEST_PAGE_SIZE, 4 * row_size, num_rows * row_size / 64))
+    page_size = min(_MINDRECORD_PAGE_SIZE, page_size)
+    num_pages = 4 + num_rows * (row_size * 4 / 3 + 13) / page_size  # up to a quarter of a page stays empty
+    listed = 1024 + 256 * len(columns) + 256 * num_pages + 64 * (num_calls + num_pages)
+    return min(_MINDRECORD_HEADER_SIZE, _power_of_two(max(_SMALLEST_HEADER_SIZE, 2 * listed))), page_size
+
+
+def _power_of_two(least: float) -> int:
+    """The smallest that is not less."""
+    return 1 << (math.ceil(least) - 1).bit_length()
 
 
 class _Shortcut:

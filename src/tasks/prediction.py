@@ -1,7 +1,7 @@
 """What the predictors of all tasks share: the network that they compute with, and batches that waste little padding."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from mindspore import Tensor
@@ -14,6 +14,8 @@ SHORTEST = 16  # tokens; twice, four times … as many are the other lengths tha
 
 class Predictor(Protocol):
     """Predicts for one task."""
+
+    empty: ClassVar[Mapping[str, Any]]  # the result for a blank line, on which nothing is predicted
 
     @property
     def fields(self) -> tuple[str, ...]:

@@ -64,7 +64,8 @@ def test_file_in_file_out(model, tmp_path):
     predict.main([*model, "--input_file", str(tmp_path / "in.txt"), "--output_file", str(output),
                   "--eval_batch_size", "3"])
     found = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
-    assert [(item["text"], item["label"]) for item in found] == list(zip(TEXTS, LABELS, strict=True))
+    assert [(item["text"], item["label"]) for item in found[::2]] == list(zip(TEXTS, LABELS, strict=True))
+    assert found[1::2] == [{"text": "", "label": None}] * (len(TEXTS) - 1)  # the blank lines
 
 
 def test_standard_input_and_json(model, capsys, monkeypatch):
@@ -160,6 +161,45 @@ def test_lines_of_the_wrong_kind_are_named(tmp_path):
     assert [item.values for item in items] == [{"text": "a"}, {"text": "b\tc\td"}]
     with pytest.raises(UserError, match=r"in.txt, line 2: 3 fields between tabs, expected at most 2 \(text, pair\)"):
         list(read_items(str(path), ("text", "pair")))
+
+
+def values_of(path, text, fields=("text", "text_pair"), **given):
+    path.write_text(text, encoding="utf-8")
+    return [item.values for item in read_items(str(path), fields, given)]
+
+
+def test_columns_of_tables(tmp_path):
+    csv = tmp_path / "in.csv"
+    assert values_of(csv, '\ufefflabel,text\n1,"a, b"\n2,c\n') == [{"text": "a, b"}, {"text": "c"}]
+    assert values_of(csv, "id,Sentence1,sentence2\n1,a,b\n") == [{"text": "a", "text_pair": "b"}]
+    assert values_of(csv, "title,label\nx,1\n", text_column="label") == [{"text": "1"}]
+    assert values_of(csv, "context,id,question\nc,1,q\n", ("question", "context")) == [
+        {"question": "q", "context": "c"}]
+    with pytest.raises(UserError, match=r"in.csv: which column holds the text\? The columns are 'I like it'; name it"):
+        values_of(csv, "I like it\nAnd this\n")
+    with pytest.raises(UserError, match="text_column: .*in.csv has no column 'b'"):
+        values_of(csv, "text\nx\n", text_column="b")
+    tsv = tmp_path / "in.tsv"
+    assert values_of(tsv, "sentence\tlabel\na\t1\n") == [{"text": "a"}]
+    assert values_of(tsv, "a sentence\tand another\nc\td\n") == [  # as plain lines always were
+        {"text": "a sentence", "text_pair": "and another"}, {"text": "c", "text_pair": "d"}]
+    assert values_of(tmp_path / "in.jsonl", '{"review": "a", "id": 1}\n', text_column="review") == [
+        {"review": "a", "id": 1, "text": "a"}]
+
+
+@pytest.mark.parametrize(("name", "text"), [
+    ("in.txt", "a\n\n  \nb\n\n"), ("in.jsonl", '{"text": "a"}\n\n \n{"text": "b"}\n\n'),
+    ("in.csv", 'text,id\na,1\n\n" ",2\nb,3\n,\n'), ("in.tsv", "text\tid\na\t1\n\n \t2\nb\t3\n\t\n")])
+def test_every_line_keeps_its_place(tmp_path, name, text):
+    assert values_of(tmp_path / name, text) == [{"text": "a"}, None, None, {"text": "b"}, None]
+
+
+def test_blank_lines_have_results_without_a_prediction(model, tmp_path, capsys):
+    (tmp_path / "in.csv").write_text(f"text,label\n{TEXTS[0]},x\n\n{TEXTS[1]},text\n,y\n", encoding="utf-8")
+    predict.main([*model, "--input_file", str(tmp_path / "in.csv")])
+    first, blank, second, last = results(capsys)
+    assert blank == last == {"text": "", "label": None}
+    assert [(item["text"], item["label"]) for item in (first, second)] == list(zip(TEXTS[:2], LABELS[:2], strict=True))
 
 
 # ---------------------------------------------------------------- exported models, masks

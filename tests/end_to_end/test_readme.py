@@ -139,7 +139,7 @@ def needed_by(section: Section) -> list[Section]:
 
 
 # Half a minute each, and tests/scripts and tests/inference run the same launchers and the same program.
-SLOW = {"Distributed training", "C++"}
+SLOW = {"Distributed training", "C++", "Your own data"}
 
 
 @pytest.mark.parametrize("section", [

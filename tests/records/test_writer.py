@@ -3,10 +3,12 @@
 import json
 import os
 import stat
+import struct
 
 import numpy as np
 import pytest
 
+import src.records.writer as writer_module
 from src.errors import UserError
 from src.records.columns import DATASET_FORMATS, pretrain_columns
 from src.records.mindrecord import MindRecordFile
@@ -78,6 +80,49 @@ def test_many_pages_of_mindrecord(tmp_path):
     read = read_mindrecord(path)
     np.testing.assert_array_equal(read["a"], batch["a"])
     np.testing.assert_array_equal(read["b"], batch["b"])
+
+
+@pytest.mark.parametrize(("columns", "num_rows", "calls", "largest"), [
+    ({"a": ("int32", 128), "b": ("int32", 128), "c": ("int32", 128), "d": ("int32", 1)}, 504, 1, 600_000),  # as TNEWS
+    (COLUMNS, 2, 1, 100_000),
+    ({"a": ("int32", 1)}, 20_000, 400, 2_000_000),  # more is listed in the header than there is data
+    ({"a": ("float32", 60_000)}, 30, 1, 10_000_000),  # rows that fill a page
+])
+def test_a_small_mindrecord_file_is_small(tmp_path, columns, num_rows, calls, largest):
+    batch = make_batch(num_rows, columns=columns)
+    parts = [{name: values[part::calls] for name, values in batch.items()} for part in range(calls)]
+    path = write(tmp_path / "a.mindrecord", "mindrecord", *parts, columns=columns)
+    assert path.stat().st_size < largest
+    assert struct.unpack("<Q", path.read_bytes()[:8])[0] < json.loads(
+        path.read_bytes()[8:].split(b"\0", 1)[0])["header_size"] // 2
+    read = read_mindrecord(path)
+    ours = MindRecordFile(path).read(np.arange(num_rows), columns)
+    for name in columns:
+        expected = np.concatenate([part[name] for part in parts])
+        np.testing.assert_array_equal(read[name], expected)
+        np.testing.assert_array_equal(ours[name], expected)
+
+
+def test_a_large_mindrecord_file_keeps_room_for_its_pages(tmp_path, monkeypatch):
+    monkeypatch.setattr(writer_module, "_MINDRECORD_HEADER_SIZE", 1 << 17)  # reached by the third batch
+    batches = [make_batch(1000, seed) for seed in range(5)]
+    path = write(tmp_path / "a.mindrecord", "mindrecord", *batches)
+    assert (1 << 17) + (1 << 20) < path.stat().st_size < (1 << 17) + 3 * (1 << 20)
+    read = MindRecordFile(path).read(np.arange(5000), COLUMNS)
+    for name in COLUMNS:
+        np.testing.assert_array_equal(read[name], np.concatenate([batch[name] for batch in batches]))
+
+
+def test_what_is_written_may_change_afterwards(tmp_path):
+    batch = make_batch(3)
+    expected = {name: values.copy() for name, values in batch.items()}
+    with RecordWriter(tmp_path / "a.mindrecord", COLUMNS, "mindrecord") as writer:
+        writer.write(batch)
+        for values in batch.values():
+            values[:] = 0
+    read = MindRecordFile(tmp_path / "a.mindrecord").read(np.arange(3), COLUMNS)
+    for name in COLUMNS:
+        np.testing.assert_array_equal(read[name], expected[name])
 
 
 @pytest.mark.parametrize("dataset_format", DATASET_FORMATS)

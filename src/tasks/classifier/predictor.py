@@ -1,7 +1,7 @@
 """Classes, or values, of new texts."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -43,6 +43,7 @@ class ClassifierPredictor:
     """
 
     fields = ("text", "text_pair")
+    empty: ClassVar[Mapping[str, Any]] = {"text": "", "label": None}
 
     def __init__(self, tokenizer: Tokenizer, labels: Sequence[str] | None, seq_length: int, batch_size: int,
                  model: InferenceModel) -> None:

@@ -1,7 +1,7 @@
 """Named entities of new sentences."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -40,6 +40,7 @@ class NerPredictor:
     """
 
     fields = ("text",)
+    empty: ClassVar[Mapping[str, Any]] = {"text": "", "entities": None}
 
     def __init__(self, encoder: NerEncoder, labels: LabelScheme, batch_size: int, model: InferenceModel) -> None:
         self.encoder = encoder

@@ -1,7 +1,7 @@
 """Words for [MASK] in new texts, by a pre-trained network."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from src.tasks.prediction import InferenceModel, texts_of
 from src.tasks.pretraining.fill_mask import MaskFiller
@@ -32,6 +32,7 @@ class MaskPredictor:
     """
 
     fields = ("text",)
+    empty: ClassVar[Mapping[str, Any]] = {"text": "", "masks": None}
 
     def __init__(self, tokenizer: FullTokenizer, seq_length: int, model: InferenceModel) -> None:
         self.filler = MaskFiller(model.network, tokenizer, seq_length)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -38,6 +38,7 @@ class SquadPredictor:
     """
 
     fields = ("question", "context")
+    empty: ClassVar[Mapping[str, Any]] = {"question": "", "context": "", "answer": None}
 
     def __init__(self, tokenizer: FullTokenizer, feature_options: FeatureOptions, answer_options: AnswerOptions,
                  batch_size: int, model: InferenceModel) -> None:
