@@ -127,7 +127,7 @@ def text_completion(task: FinetuneTask, records: RecordSource) -> Callable[[Item
         ids = [token for token in ids[1:] if token != vocab.pad_id]
         text, starts, ends = text_of_tokens(vocab.convert_ids_to_tokens(ids[:-1]))  # without [SEP]
         spans = {key: [{**one, "start": starts[one["start"]], "end": ends[one["end"] - 1]} for one in item[key]]
-                 for key in ("entities", "gold") if isinstance(item.get(key), list)}
+                 for key in ("entities", "gold") if "entities" in item}
         return {**item, "text": text, **spans}
 
     return complete
