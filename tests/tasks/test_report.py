@@ -114,7 +114,8 @@ def test_classes_that_are_taken_for_each_other():
     ("Who wrote it?", "who"), ("In which year did the man who wrote it die?", "when"), ("What year was it?", "when"),
     ("How many are there?", "how many, how much"), ("How is it made?", "how"), ("To what does it refer?", "what"),
     ("The capital is called?", "other"), ("somewhat whose", "who"), ("该片的导演是谁？", "who"),
-    ("哪一年成立？", "when"), ("位于哪里？", "where"), ("有多少人？", "how many, how much"), ("属于哪个省？", "which"), ("为什么？", "why")])
+    ("哪一年成立？", "when"), ("位于哪里？", "where"), ("有多少人？", "how many, how much"),
+    ("属于哪个省？", "which"), ("为什么？", "why")])
 def test_kinds_of_questions(question, kind):
     assert kind_of(question) == kind
 

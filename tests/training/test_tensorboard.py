@@ -99,7 +99,7 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     writer = TensorBoard(tmp_path, PLAN)
     writer.file.close()
-    full = Path("/dev/full").open("wb", buffering=0)
-    with full as writer.file, pytest.raises(UserError, match="cannot write .*; free space"):
+    full = pytest.raises(UserError, match="cannot write .*; free space")
+    with Path("/dev/full").open("wb", buffering=0) as writer.file, full:
         writer.on_step(at(1))
     assert writer.path.stat().st_size > 0
