@@ -1,6 +1,5 @@
 """Evaluation while fine-tuning: the best weights are kept, and a run that no longer improves ends early."""
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tqdm import tqdm
@@ -68,12 +67,13 @@ class BestWeights(TrainingEvaluation):
         self.take_weights()
         evaluation = self.task.evaluate(self.network, self.batches)
         self.show(report, evaluation.lines, evaluation.results)
-        items = list(evaluation.items()) if self.run.writes and evaluation.items else []
-        for recorder in self.run.recorders:
-            recorder.write_text(report.step, predictions_text(items, self._complete))
+        if self.run.recorders and evaluation.items:
+            text = predictions_text(evaluation.items(), self._complete)
+            for recorder in self.run.recorders:
+                recorder.write_text(report.step, text)
         if self.best is None or self._quality(evaluation.results) > self._quality(self.best["results"]):
             self.without_gain = 0
-            self._keep(report, evaluation, items)
+            self._keep(report, evaluation)
         else:
             self.without_gain += 1
         if self.best and self.best_parts:  # also of an earlier evaluation: the curve goes on
@@ -86,10 +86,11 @@ class BestWeights(TrainingEvaluation):
         """What is compared: the score, and among equals the loss."""
         return results[self.score], -results.get("loss", 0.0)
 
-    def _keep(self, report: StepReport, evaluation: Evaluation, items: Sequence[Mapping[str, Any]]) -> None:
+    def _keep(self, report: StepReport, evaluation: Evaluation) -> None:
         self.best = {"step": report.step, "epoch": round(report.epochs, 3), "metric": self.score,
                      "results": evaluation.results, "lines": evaluation.lines}
         if self.run.writes:
+            items = list(evaluation.items()) if evaluation.items else []
             evaluation.write(self.predictions_path, items)
             self.best_parts = evaluation_parts(evaluation, items, self._complete)
             save_weights(self.network, self.best_path, **self.best)

@@ -3,6 +3,7 @@
 import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -101,12 +102,10 @@ _MEASURES: dict[str, tuple[Callable[[Item], float], str]] = {
     "value": (_error, "The largest errors")}
 
 
-def predictions_text(items: Sequence[Item], complete: Callable[[Item], Item]) -> str:
+def predictions_text(items: Iterable[Item], complete: Callable[[Item], Item]) -> str:
     """The first predictions as a table in Markdown; empty without any."""
-    if not items:
-        return ""
-    rows = [item_row(complete(item)) for item in items[:_ROWS_OF_TEXT]]
-    return "\n".join(["| text | predicted | expected |", "|---|---|---|", *rows])
+    rows = [item_row(complete(item)) for item in islice(items, _ROWS_OF_TEXT)]
+    return "\n".join(["| text | predicted | expected |", "|---|---|---|", *rows]) if rows else ""
 
 
 # ---------------------------------------------------------------- texts of records that do not know theirs

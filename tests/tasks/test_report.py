@@ -30,10 +30,9 @@ CONTEXT = "x" * 500 + " in Normandy, a region in France. " + "y" * 500
 
 
 def answer(text, gold, f1=0.0, score=0.5):
-    spans = [{"text": one, "start": CONTEXT.index(one), "end": CONTEXT.index(one) + len(one)} for one in gold]
     place = (CONTEXT.index(text), CONTEXT.index(text) + len(text)) if text else (None, None)
     return {"id": text, "question": "Where?", "context": CONTEXT, "answer": text, "start": place[0], "end": place[1],
-            "score": score, "f1": f1, "gold": spans}
+            "score": score, "f1": f1, "gold": gold, "gold_starts": [CONTEXT.index(one) for one in gold]}
 
 
 def shown(item):
@@ -67,7 +66,7 @@ def test_answers_are_marked_in_the_context_around_them(found, gold, marks):
 
 
 def test_answers_of_new_texts_have_nothing_expected():
-    item = {key: value for key, value in answer("France", []).items() if key not in ("id", "f1", "gold")}
+    item = {key: value for key, value in answer("France", []).items() if key not in ("id", "f1", "gold", "gold_starts")}
     assert shown(item).marks == [("", "France")] and "expected" not in shown(item).text
 
 

@@ -201,13 +201,12 @@ class SquadTask(FinetuneTask):
         return [100.0 * value for value in question_scores(examples, texts, *methods).f1]
 
     def _items(self, answers: list[QuestionAnswers], f1: list[float]) -> Iterator[dict[str, Any]]:
-        """Question, context, answer as `SquadPredictor.predict` names them, with what was expected and the F1."""
+        """Question, context and answer as `SquadPredictor.predict` names them, with the annotated ones and the F1."""
         contexts = self.features.texts
         for example, answer, score in zip(self.features.examples, answers, f1, strict=True):
             yield {"id": example.qas_id, "question": example.question, "context": contexts[example.context],
-                   **describe_answer(answer), "f1": score,
-                   "gold": [{"text": gold.text, "start": gold.start, "end": gold.start + len(gold.text)}
-                            for gold in example.answers]}
+                   **describe_answer(answer), "f1": score, "gold": [gold.text for gold in example.answers],
+                   "gold_starts": [gold.start for gold in example.answers]}
 
 
 def is_json(path: str) -> bool:

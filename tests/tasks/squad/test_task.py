@@ -201,6 +201,27 @@ def test_half_a_surrogate_pair_can_be_written(files, tmp_path):
     assert "中" in (tmp_path / "predictions.json").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("options", [{}, {"assessment_method": "CMRC"}, {"version_2_with_negative": "true"}])
+def test_report_shows_every_question_with_its_part_of_the_score(files, options):
+    task = make_task(files, **options)
+    answers = [QuestionAnswers("", [], None, 0.0) for _ in task.features.examples]
+    for number in (0, 2):  # right, and half right
+        start = task.features.examples[number].answers[0].start
+        text = task.features.texts[task.features.examples[number].context][start - number:].split(".")[0]
+        best = Candidate(text, start - number, start - number + len(text), 1.0, 1.0, 0.75)
+        answers[number] = QuestionAnswers(text, [best], best, 0.0)
+    evaluation = task._score(answers)
+    items = list(evaluation.items())
+    assert np.mean([item["f1"] for item in items]) == pytest.approx(evaluation.results["f1"])
+    assert items[0]["f1"] == 100 and (items[0]["answer"], items[0]["score"]) == (answers[0].text, 0.75)
+    for item in items:
+        for text, start in zip(item["gold"], item["gold_starts"], strict=True):
+            assert item["context"][start:start + len(text)] == text
+    [kinds] = evaluation.breakdowns
+    assert [(kind, count) for kind, count, _ in kinds.rows] == [("which", len(items))]
+    assert kinds.rows[0][2] == pytest.approx(evaluation.results["f1"])
+
+
 MISTAKES = {
     "no data": ({"eval_json_path": ""}, "eval_json_path is not set; give the data to evaluate on"),
     "records without texts": ({"eval_json_path": "", "eval_data_file_path": "{}/dev.mindrecord"},
