@@ -19,7 +19,7 @@ from src.errors import UserError
 from src.finetune_eval_model import BertSquadModel, WithPrefix
 from src.generate_mindrecord.generate_squad_mindrecord import main as generate
 from src.model_utils.config import load_config
-from src.tasks.squad.answers import QuestionAnswers, score_squad_1
+from src.tasks.squad.answers import Candidate, QuestionAnswers, score_squad_1
 from src.tasks.squad.examples import read_squad
 from src.tasks.squad.task import SquadTask
 from src.training.metrics_file import read_metrics
