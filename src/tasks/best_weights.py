@@ -9,7 +9,14 @@ from src.files import check_output
 from src.initialization import undrawn_weights
 from src.model_utils.communication import from_first_rank
 from src.tasks.finetune_task import Evaluation, FinetuneTask, predictions_path
-from src.tasks.report import curve_parts, evaluation_parts, predictions_text, text_completion, write_report
+from src.tasks.report import (
+    curve_parts,
+    evaluation_parts,
+    predictions_text,
+    report_path,
+    text_completion,
+    write_report,
+)
 from src.training.callbacks import StepReport
 from src.training.run import Run, TrainingEvaluation
 from src.weights import save_weights
@@ -36,6 +43,7 @@ class BestWeights(TrainingEvaluation):
         self.best_path = run.output_dir / f"{task.name}_best.ckpt"
         if run.writes:
             self.predictions_path = predictions_path(task, run.output_dir)
+            self.report_path = report_path(self.predictions_path)
             check_output(self.best_path, "save_finetune_checkpoint_path")
         self.batches = task.evaluation_batches(run.device.rank, run.device.rank_size)
         self._complete = text_completion(task, self.batches.records)
@@ -78,8 +86,8 @@ class BestWeights(TrainingEvaluation):
             self.without_gain += 1
         if self.best and self.best_parts:  # also of an earlier evaluation: the curve goes on
             scores, *others = self.best_parts
-            write_report(self.predictions_path, f"{self.task.description}: best weights, after step "
-                         f"{self.best['step']}", [scores, *curve_parts(self.run.metrics_path, self.score), *others])
+            write_report(self.report_path, f"{self.task.description}: best weights, after step {self.best['step']}",
+                         [scores, *curve_parts(self.run.metrics_path, self.score), *others])
         self._consider_stopping()
 
     def _quality(self, results: dict[str, float]) -> tuple[float, float]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from src.files import atomic_write, is_passed_on
+from src.files import atomic_write, check_output, is_passed_on
 from src.html_page import Table, heading, line_chart, page, paragraph, table
 from src.records.reader import RecordSource
 from src.tasks.finetune_task import Evaluation, FinetuneTask
@@ -25,12 +25,20 @@ _KEY = "A red frame is around what is wrong, a dashed one around what was missed
 Item = Mapping[str, Any]
 
 
-def write_report(predictions: Path, title: str, parts: Iterable[str]) -> None:
-    """Write the page beside a file of predictions; where those go into a device or pipe there is none."""
-    if is_passed_on(predictions):
-        return
-    with atomic_write(predictions.with_name(REPORT_NAME)) as temporary:
-        temporary.write_text(page(title, parts), encoding="utf-8")
+def report_path(predictions: Path) -> Path | None:
+    """The report beside a file of predictions; None where those go into a device or pipe.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    return None if is_passed_on(predictions) else check_output(predictions.with_name(REPORT_NAME), "predictions_file")
+
+
+def write_report(path: Path | None, title: str, parts: Iterable[str]) -> None:
+    """Write the page, if there is a place for it."""
+    if path:
+        with atomic_write(path) as temporary:
+            temporary.write_text(page(title, parts), encoding="utf-8")
 
 
 def curve_parts(metrics_path: Path, score: str) -> list[str]:

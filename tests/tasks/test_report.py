@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from pages import Page
 
+from src.errors import UserError
 from src.html_page import page
 from src.tasks.classifier.confusion import confusion_table
 from src.tasks.finetune_task import Evaluation
@@ -17,6 +18,7 @@ from src.tasks.report import (
     curve_parts,
     evaluation_parts,
     predictions_text,
+    report_path,
     text_completion,
     text_of_tokens,
     worst_of,
@@ -154,10 +156,19 @@ def test_a_report_of_ten_thousand_rows_is_quick(tmp_path):
               "gold": int(label)} for number, (row, label) in enumerate(zip(logits, labels, strict=True))]
     begin = time.process_time()
     evaluation = Evaluation({"accuracy": 0.1}, [], breakdowns=[confusion_table(logits.argmax(1), labels, range(15))])
-    write_report(tmp_path / "predictions.jsonl", "run", evaluation_parts(evaluation, items, lambda item: item))
+    parts = evaluation_parts(evaluation, items, lambda item: item)
+    write_report(report_path(tmp_path / "predictions.jsonl"), "run", parts)
     assert time.process_time() - begin < 0.5
     read = Page((tmp_path / REPORT_NAME).read_text(encoding="utf-8"))
     assert sum(tag == "article" for tag, _ in read.tags) == 30
+
+
+def test_places_where_there_is_no_report(tmp_path):
+    assert report_path(Path("/dev/null")) is None
+    write_report(None, "run", [])
+    (tmp_path / REPORT_NAME).mkdir()
+    with pytest.raises(UserError, match=f"predictions_file: {tmp_path / REPORT_NAME} is a directory"):
+        report_path(tmp_path / "predictions.jsonl")
 
 
 def test_curves_are_those_of_the_metrics_file(tmp_path):
