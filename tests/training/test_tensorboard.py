@@ -1,16 +1,19 @@
 """Event files: TensorBoard's own form, whole at any moment, and one curve for a run however often it was resumed."""
 
+import struct
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from events import curve, read_events, records, texts
 from toy_reports import PLAN, at
 
 from src.errors import UserError
+from src.records.tfrecord import crc32c, mask_crc
 from src.training import tensorboard
-from src.training.tensorboard import TensorBoard, framed
+from src.training.tensorboard import TensorBoard
 
 pytest.importorskip("tensorboardX")
 
@@ -59,16 +62,16 @@ def test_a_new_run_replaces_the_curves_of_an_earlier_one(tmp_path: Path) -> None
     assert list(curve(read_events(*sorted(tmp_path.iterdir())), "train/loss")) == [1, 2]
 
 
-@pytest.mark.parametrize("size", [4, 5, 200, 5000])
-def test_records_are_framed_as_tensorboardx_frames_them(tmp_path: Path, size: int) -> None:
-    from tensorboardX import RecordWriter
-
-    data = bytes(number * 7 % 256 for number in range(size))
-    writer = RecordWriter(str(tmp_path / "file"))
-    writer.write(data)
-    writer.close()
-    assert framed(data) == (tmp_path / "file").read_bytes()
-    assert records(framed(data)) == [data]
+def test_records_are_framed_as_in_tfrecord(tmp_path: Path) -> None:
+    board(tmp_path, range(1, 4))
+    content = next(tmp_path.iterdir()).read_bytes()
+    assert len(records(content)) == 2 + 3 + 2
+    framed = [np.frombuffer(part, np.uint8) for data in records(content)
+              for part in (struct.pack("<Q", len(data)), data)]
+    sizes = np.array([len(part) for part in framed])
+    checksums = mask_crc(crc32c(np.concatenate(framed), np.cumsum(sizes) - sizes, sizes))
+    assert content == b"".join(part.tobytes() + struct.pack("<I", checksum)
+                               for part, checksum in zip(framed, checksums.tolist(), strict=True))
 
 
 @pytest.mark.slow  # imports TensorFlow
