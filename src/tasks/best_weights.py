@@ -1,6 +1,5 @@
 """Evaluation while fine-tuning: the best weights are kept, and a run that no longer improves ends early."""
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tqdm import tqdm
@@ -10,7 +9,14 @@ from src.files import check_output
 from src.initialization import undrawn_weights
 from src.model_utils.communication import from_first_rank
 from src.tasks.finetune_task import Evaluation, FinetuneTask, predictions_path
-from src.tasks.report import curve_parts, evaluation_parts, predictions_text, text_completion, write_report
+from src.tasks.report import (
+    curve_parts,
+    evaluation_parts,
+    predictions_text,
+    report_path,
+    text_completion,
+    write_report,
+)
 from src.training.callbacks import StepReport
 from src.training.run import Run, TrainingEvaluation
 from src.weights import save_weights
@@ -37,6 +43,7 @@ class BestWeights(TrainingEvaluation):
         self.best_path = run.output_dir / f"{task.name}_best.ckpt"
         if run.writes:
             self.predictions_path = predictions_path(task, run.output_dir)
+            self.report_path = report_path(self.predictions_path)
             check_output(self.best_path, "save_finetune_checkpoint_path")
         self.batches = task.evaluation_batches(run.device.rank, run.device.rank_size)
         self._complete = text_completion(task, self.batches.records)
@@ -68,28 +75,30 @@ class BestWeights(TrainingEvaluation):
         self.take_weights()
         evaluation = self.task.evaluate(self.network, self.batches)
         self.show(report, evaluation.lines, evaluation.results)
-        items = list(evaluation.items()) if self.run.writes and evaluation.items else []
-        for recorder in self.run.recorders:
-            recorder.write_text(report.step, predictions_text(items, self._complete))
+        if self.run.recorders and evaluation.items:
+            text = predictions_text(evaluation.items(), self._complete)
+            for recorder in self.run.recorders:
+                recorder.write_text(report.step, text)
         if self.best is None or self._quality(evaluation.results) > self._quality(self.best["results"]):
             self.without_gain = 0
-            self._keep(report, evaluation, items)
+            self._keep(report, evaluation)
         else:
             self.without_gain += 1
         if self.best and self.best_parts:  # also of an earlier evaluation: the curve goes on
             scores, *others = self.best_parts
-            write_report(self.predictions_path, f"{self.task.description}: best weights, after step "
-                         f"{self.best['step']}", [scores, *curve_parts(self.run.metrics_path, self.score), *others])
+            write_report(self.report_path, f"{self.task.description}: best weights, after step {self.best['step']}",
+                         [scores, *curve_parts(self.run.metrics_path, self.score), *others])
         self._consider_stopping()
 
     def _quality(self, results: dict[str, float]) -> tuple[float, float]:
         """What is compared: the score, and among equals the loss."""
         return results[self.score], -results.get("loss", 0.0)
 
-    def _keep(self, report: StepReport, evaluation: Evaluation, items: Sequence[Mapping[str, Any]]) -> None:
+    def _keep(self, report: StepReport, evaluation: Evaluation) -> None:
         self.best = {"step": report.step, "epoch": round(report.epochs, 3), "metric": self.score,
                      "results": evaluation.results, "lines": evaluation.lines}
         if self.run.writes:
+            items = list(evaluation.items()) if evaluation.items else []
             evaluation.write(self.predictions_path, items)
             self.best_parts = evaluation_parts(evaluation, items, self._complete)
             save_weights(self.network, self.best_path, **self.best)

@@ -10,7 +10,7 @@ from src.model_utils.device_adapter import DeviceInfo
 from src.tasks.finetune_task import FinetuneTask, predictions_path, require_data
 from src.tasks.record_facts import PrepareData, settled_by_records
 from src.tasks.registry import finetune_task_type
-from src.tasks.report import evaluation_parts, text_completion, write_report
+from src.tasks.report import evaluation_parts, report_path, text_completion, write_report
 
 
 def task_to_evaluate(config: Config, prepare: PrepareData = settled_by_records) -> FinetuneTask:
@@ -48,11 +48,12 @@ def report_evaluation(task: FinetuneTask, network: Callable, batches: Evaluation
     """
     writes = writes and bool(task.config.predictions_file or task.always_writes_predictions)
     path = predictions_path(task, Path()) if writes else None
+    report = report_path(path) if path else None
     evaluation = task.evaluate(network, batches)
     print("\n".join(evaluation.lines), flush=True)
     if path:
         items = list(evaluation.items()) if evaluation.items else []
         evaluation.write(path, items)
         parts = evaluation_parts(evaluation, items, text_completion(task, batches.records))
-        write_report(path, f"{task.description}: evaluation of {task.config[task.weights_option]}", parts)
+        write_report(report, f"{task.description}: evaluation", parts)
     return evaluation.results

@@ -1,7 +1,7 @@
 """Predictions as HTML, for the report of an evaluation and for predict.py, and in short as Markdown.
 
 An item is what a predictor returns, or a line of a file of predictions: it shows by its fields what it is. `gold` is
-what was expected, where that is known.
+what was expected, where that is known; of answers they are the annotated texts, and `gold_starts` where these begin.
 """
 
 import json
@@ -12,7 +12,7 @@ from src.html_page import Span, escaped, marked, number
 
 _GOLDEN_ANGLE = 137  # degrees: however many colours there are, each new one is far from the others
 _AROUND = 400  # characters of a context that are shown before and behind the answers
-_PLACE = ("file", "line", "id", "index")  # fields that say which item it is
+_PLACE = ("file", "line", "place", "id", "index")  # fields that say which item it is
 _SHOWN_ELSEWHERE = {"text", "sentence", "text_pair", "label", "label_id", "probability", "gold", *_PLACE}
 
 
@@ -42,7 +42,7 @@ def item_row(item: Mapping[str, Any]) -> str:
     if isinstance(item.get("entities"), Sequence):
         cells = [item.get("text", ""), _entity_names(item["entities"]), "" if gold is None else _entity_names(gold)]
     elif "answer" in item:
-        cells = [item.get("question", ""), item["answer"], " / ".join(dict.fromkeys(one["text"] for one in gold or ()))]
+        cells = [item.get("question", ""), item["answer"], " / ".join(dict.fromkeys(gold or ()))]
     else:
         predicted = next((item[key] for key in ("label", "value", "labels", "masks") if key in item), "")
         cells = [" / ".join(item[key] for key in ("text", "sentence", "text_pair") if isinstance(item.get(key), str)),
@@ -90,13 +90,14 @@ def _entity_names(entities: Iterable[Mapping[str, Any]]) -> str:
 def _answer(item: Mapping[str, Any]) -> Iterable[str]:
     gold = item.get("gold")
     answer = (item["start"], item["end"]) if item["answer"] and item.get("start") is not None else None
-    expected = [(one["start"], one["end"]) for one in gold or () if one.get("start") is not None]
+    starts = item.get("gold_starts", ())
+    expected = [(start, start + len(text)) for text, start in zip(gold or (), starts, strict=False)]
     yield f"<p><b>{escaped(item['question'])}</b></p>"
     yield _line(_context(item["context"], answer, expected))
     given = escaped(item["answer"] or "no answer")
     yield _line(f"{given} {_probability(item.get('score'))}", "answer")
     if gold is not None:
-        texts = list(dict.fromkeys(one["text"] for one in gold)) or ["no answer"]
+        texts = list(dict.fromkeys(gold)) or ["no answer"]
         yield _line(escaped(" / ".join(texts)), "expected")
 
 

@@ -3,12 +3,13 @@
 import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from src.files import atomic_write, is_passed_on
+from src.files import atomic_write, check_output, is_passed_on
 from src.html_page import Table, heading, line_chart, page, paragraph, table
 from src.records.reader import RecordSource
 from src.tasks.finetune_task import Evaluation, FinetuneTask
@@ -24,12 +25,20 @@ _KEY = "A red frame is around what is wrong, a dashed one around what was missed
 Item = Mapping[str, Any]
 
 
-def write_report(predictions: Path, title: str, parts: Iterable[str]) -> None:
-    """Write the page beside a file of predictions; where those go into a device or pipe there is none."""
-    if is_passed_on(predictions):
-        return
-    with atomic_write(predictions.with_name(REPORT_NAME)) as temporary:
-        temporary.write_text(page(title, parts), encoding="utf-8")
+def report_path(predictions: Path) -> Path | None:
+    """The report beside a file of predictions; None where those go into a device or pipe.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    return None if is_passed_on(predictions) else check_output(predictions.with_name(REPORT_NAME), "predictions_file")
+
+
+def write_report(path: Path | None, title: str, parts: Iterable[str]) -> None:
+    """Write the page, if there is a place for it."""
+    if path:
+        with atomic_write(path) as temporary:
+            temporary.write_text(page(title, parts), encoding="utf-8")
 
 
 def curve_parts(metrics_path: Path, score: str) -> list[str]:
@@ -101,12 +110,10 @@ _MEASURES: dict[str, tuple[Callable[[Item], float], str]] = {
     "value": (_error, "The largest errors")}
 
 
-def predictions_text(items: Sequence[Item], complete: Callable[[Item], Item]) -> str:
+def predictions_text(items: Iterable[Item], complete: Callable[[Item], Item]) -> str:
     """The first predictions as a table in Markdown; empty without any."""
-    if not items:
-        return ""
-    rows = [item_row(complete(item)) for item in items[:_ROWS_OF_TEXT]]
-    return "\n".join(["| text | predicted | expected |", "|---|---|---|", *rows])
+    rows = [item_row(complete(item)) for item in islice(items, _ROWS_OF_TEXT)]
+    return "\n".join(["| text | predicted | expected |", "|---|---|---|", *rows]) if rows else ""
 
 
 # ---------------------------------------------------------------- texts of records that do not know theirs
@@ -127,7 +134,7 @@ def text_completion(task: FinetuneTask, records: RecordSource) -> Callable[[Item
         ids = [token for token in ids[1:] if token != vocab.pad_id]
         text, starts, ends = text_of_tokens(vocab.convert_ids_to_tokens(ids[:-1]))  # without [SEP]
         spans = {key: [{**one, "start": starts[one["start"]], "end": ends[one["end"] - 1]} for one in item[key]]
-                 for key in ("entities", "gold") if isinstance(item.get(key), list)}
+                 for key in ("entities", "gold") if "entities" in item}
         return {**item, "text": text, **spans}
 
     return complete

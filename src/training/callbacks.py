@@ -284,12 +284,14 @@ class LogLines(Periodic):
     Args:
         every: steps between two lines.
         start_step: where the run starts.
-        pause: seconds between two lines at least; the line of the last step comes in any case.
+        pause: seconds between two lines at least.
+        last_step: of the run, for whose line there is no pause.
     """
 
-    def __init__(self, every: int, start_step: int = 0, pause: float = 0.0) -> None:
+    def __init__(self, every: int, start_step: int = 0, pause: float = 0.0, last_step: int | None = None) -> None:
         super().__init__(every, start_step)
         self.pause = pause
+        self.last_step = last_step
         self.printed = -math.inf  # time of the last line
 
     def on_begin(self) -> None:
@@ -298,7 +300,7 @@ class LogLines(Periodic):
 
     def on_step(self, report: StepReport) -> None:
         """Print the line if it is time to."""
-        if time.monotonic() - self.printed >= self.pause:
+        if report.step == self.last_step or time.monotonic() - self.printed >= self.pause:
             super().on_step(report)
 
     def act(self, report: StepReport) -> None:

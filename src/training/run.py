@@ -399,7 +399,7 @@ def _shown(job: Job, plan: RunPlan) -> list[Callback]:
         shown.append(ProgressBar(plan, job.what))
     if not (sys.stderr.isatty() and sys.stdout.isatty()):  # on one terminal the bar says it all
         pause = 0.0 if job.config.is_explicit("log_steps") else _LOG_PAUSE
-        shown.append(LogLines(job.config.log_steps, plan.start_step, pause))
+        shown.append(LogLines(job.config.log_steps, plan.start_step, pause, plan.total_steps))
     return shown
 
 

@@ -11,11 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from src.errors import UserError
 from src.files import failing_in_one_line, make_output_dir
-from src.records.tfrecord import crc32c, mask_crc
 from src.training.callbacks import Recorder, RunPlan, StepReport
 
 _VERSION = "brain.Event:2"  # of the format; the first event of a file says it
@@ -29,7 +26,7 @@ class TensorBoard(Recorder):
 
     def __init__(self, directory: str | Path, plan: RunPlan) -> None:
         """Open a file in the directory (given by tensorboard_dir)."""
-        self._events, self._summaries, self._text_summary = _import_messages()
+        self._events, self._summaries, self._text_summary, self._checksum = _import_tensorboardx()
         folder = make_output_dir(directory, "tensorboard_dir")
         self.path = folder / f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}"
         with failing_in_one_line(self.path):
@@ -63,31 +60,27 @@ class TensorBoard(Recorder):
                                                       for name, value in values.items()]))
 
     def _write(self, **fields: Any) -> None:  # noqa: ANN401
-        record = framed(self._events.Event(wall_time=time.time(), **fields).SerializeToString())
+        record = self._framed(self._events.Event(wall_time=time.time(), **fields).SerializeToString())
         try:
             while record:  # a disk may take a part of it
                 record = record[self.file.write(record) or 0:]
         except OSError as error:
             raise UserError(f"cannot write {self.path}: {error.strerror}; free space and resume") from error
 
-
-def framed(data: bytes) -> bytes:
-    """A record as in TFRecord: its length and its data, each followed by its checksum."""
-    length = struct.pack("<Q", len(data))
-    return length + _checksum(length) + data + _checksum(data)
-
-
-def _checksum(data: bytes) -> bytes:
-    values = np.frombuffer(data, np.uint8)
-    return mask_crc(crc32c(values, np.zeros(1, np.int64), np.array([len(values)]))).astype("<u4").tobytes()
+    def _framed(self, data: bytes) -> bytes:
+        """A record as in TFRecord: its length and its data, each followed by its checksum."""
+        length = struct.pack("<Q", len(data))
+        return b"".join([length, struct.pack("<I", self._checksum(length)), data,
+                         struct.pack("<I", self._checksum(data))])
 
 
-def _import_messages() -> tuple[Any, ...]:
-    """What makes events, summaries, and summaries of text."""
+def _import_tensorboardx() -> tuple[Any, ...]:
+    """What makes events, summaries, summaries of text, and checksums as TFRecord has them."""
     try:
         from tensorboardX.proto import event_pb2, summary_pb2
+        from tensorboardX.record_writer import masked_crc32c
         from tensorboardX.summary import text
     except ImportError as error:
         raise UserError("tensorboard_dir needs the package tensorboardX; install it with: pip install -r "
                         "requirements-tensorboard.txt") from error
-    return event_pb2, summary_pb2, text
+    return event_pb2, summary_pb2, text, masked_crc32c

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from mindspore import Tensor, nn
+from pages import Page
 from toy_finetuning import SEQ_LENGTH, VOCAB_SIZE, tiny_options, toy_rows, write_rows
 
 import export
@@ -66,6 +67,15 @@ def test_file_in_file_out(model, tmp_path):
     found = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
     assert [(item["text"], item["label"]) for item in found[::2]] == list(zip(TEXTS, LABELS, strict=True))
     assert found[1::2] == [{"text": "", "label": None}] * (len(TEXTS) - 1)  # the blank lines
+
+
+def test_a_page_of_predictions(model, tmp_path, capsys):
+    predict.main([*model, "--text", TEXTS[0], "--text", "w10 <b>", "--html", str(tmp_path / "new" / "page.html")])
+    content = (tmp_path / "new" / "page.html").read_text(encoding="utf-8")
+    assert [TEXTS[0] in Page(content).text, "w10 <b>" in Page(content).text, "zero" in Page(content).text] == [True] * 3
+    assert len(results(capsys)) == 2  # which are printed as ever
+    with pytest.raises(UserError, match=f"--html: {tmp_path} is a directory"):
+        predict.main([*model, "--text", "w10", "--html", str(tmp_path)])
 
 
 def test_standard_input_and_json(model, capsys, monkeypatch):

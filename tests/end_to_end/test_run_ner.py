@@ -8,7 +8,9 @@ import sys
 import mindspore as ms
 import numpy as np
 import pytest
+from events import curve, read_events, texts
 from mindspore import Tensor, nn
+from pages import Page
 from paths import REPOSITORY
 from toy_ner import SEQ_LENGTH, VOCAB, ner_options, toy_sentence, write_toy_data
 
@@ -32,7 +34,7 @@ def data(tmp_path_factory):
 def trained(data, tmp_path_factory):
     """Train once: (directory of the checkpoints, scores)."""
     output = tmp_path_factory.mktemp("trained")
-    return output, run_ner.main(ner_options(data, output))
+    return output, run_ner.main(ner_options(data, output, tensorboard_dir=output / "curves"))
 
 
 def read_lines(path):
@@ -58,6 +60,26 @@ def test_predictions_tell_what_was_found_in_each_sentence(data, trained):
         assert [(e["start"], e["end"], e["type"], e["text"]) for e in line["gold"]] == expected
 
 
+def test_the_report_marks_entities(trained):
+    lines = read_lines(trained[0] / "ner_predictions.jsonl")
+    report = Page((trained[0] / "report.html").read_text(encoding="utf-8"))
+    wrong = [line for line in lines if line["entities"] != line["gold"]]
+    assert sum(tag == "article" for tag, _ in report.tags) == len(wrong)
+    spans = sum(len(line["entities"]) + len(line["gold"]) for line in wrong)
+    assert len(report.marks) == spans and "Entities by type" in report.text
+
+
+def test_tensorboard_has_the_numbers_of_the_metrics_file(trained):
+    [path] = (trained[0] / "curves").iterdir()
+    events = read_events(path)
+    metrics = read_metrics(trained[0] / "metrics.jsonl")
+    assert curve(events, "train/loss") == pytest.approx(
+        {line["step"]: line["loss"] for line in metrics if "learning_rate" in line})
+    assert curve(events, "evaluation/entity_f1") == pytest.approx(
+        {line["step"]: line["entity_f1"] for line in metrics if "entity_f1" in line})
+    assert "address" in texts(events, "predictions")[-1][1]
+
+
 def test_both_formats_and_the_benchmark_agree(data, trained, tmp_path, capsys):
     output, scores = trained
     alone = {"do_train": "false", "load_finetune_checkpoint_path": output}
@@ -69,6 +91,7 @@ def test_both_formats_and_the_benchmark_agree(data, trained, tmp_path, capsys):
     submission = tmp_path / "submission" / "ner_predict.json"
     benchmark = run_ner.main(ner_options(data, tmp_path, assessment_method="clue_benchmark",
                                          eval_data_file_path=data / "dev.json", predictions_file=submission, **alone))
+    assert "Entities by type" in Page((submission.parent / "report.html").read_text(encoding="utf-8")).text
     assert benchmark["entity_f1"] == pytest.approx(scores["entity_f1"])
     assert f"clue_benchmark F1 {benchmark['clue_f1']:.6f} (mean of address" in capsys.readouterr().out
     right = sum(found["label"] == true["label"] for found, true in

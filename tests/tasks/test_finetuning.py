@@ -1,6 +1,7 @@
 """The flow of every fine-tuning script, run with a tiny classifier."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 import toy_pretraining
 import yaml
 from mindspore import Tensor
+from pages import Page
 from toy_finetuning import CLASSES, tiny_options, toy_rows, write_rows
 
 import run_classifier
@@ -59,12 +61,30 @@ def test_training_learns_and_leaves_everything(trained):
     names = {path.name for path in output.iterdir()}
     assert names == {"metrics.jsonl", "loss.png", "classifier_config.yaml", "classifier_best.ckpt",
                      "classifier_best.about.json", "classifier_predictions.jsonl", "classifier-6_45.ckpt",
-                     "classifier-6_45.state.safetensors", "classifier-6_45.json"}
+                     "classifier-6_45.state.safetensors", "classifier-6_45.json", "report.html"}
     assert list(losses(output)) == list(range(1, STEPS + 1))
     assert [line["step"] for line in scores(output)] == [8, 16, 24, 32, 40, 45]
     assert scores(output)[-1]["accuracy"] > 0.8
     assert f" , total_num {DEV}, accuracy " in printed
     assert "best accuracy, after step" in printed
+
+
+def test_the_report_is_of_the_best_weights_with_the_whole_curve(trained):
+    output, _ = trained
+    report = Page((output / "report.html").read_text(encoding="utf-8"))
+    about = json.loads((output / "classifier_best.about.json").read_text(encoding="utf-8"))
+    assert f"run_classifier: best weights, after step {about['step']}" in report.text
+    assert f"accuracy{about['results']['accuracy']:.4f}" in report.text.replace("\n", "")
+    lines = [json.loads(line) for line in
+             (output / "classifier_predictions.jsonl").read_text(encoding="utf-8").splitlines()]
+    wrong = sum(line["label"] != line["gold"] for line in lines)
+    assert sum(tag == "article" for tag, _ in report.tags) == wrong
+    rows = [[sum(line["gold"] == gold and line["label"] == label for line in lines) for label in ("zero", "one", "two")]
+            for gold in ("zero", "one", "two")]
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", (output / "report.html").read_text().split("Confusion matrix")[1])
+    assert cells[:12] == [str(cell) for name, row in zip(("zero", "one", "two"), rows, strict=True)
+                          for cell in (name, *row)]
+    assert f">{STEPS}</text>" in (output / "report.html").read_text()  # where the curves end
 
 
 def test_predictions_are_those_of_the_best_weights(trained):

@@ -222,9 +222,8 @@ class SquadTask(FinetuneTask):
         for index, (example, answer, score) in enumerate(zip(self.features.examples, answers, f1, strict=True)):
             yield {"index": index, "id": example.qas_id, "file": str(self.features.files[0]), "place": example.place,
                    "question": example.question, "context": self.features.texts[example.context],
-                   **describe_answer(answer), "f1": score,
-                   "gold": [{"text": gold.text, "start": gold.start, "end": gold.start + len(gold.text)}
-                            for gold in example.answers]}
+                   **describe_answer(answer), "f1": score, "gold": [gold.text for gold in example.answers],
+                   "gold_starts": [gold.start for gold in example.answers]}
 
 
 def is_json(path: str) -> bool:

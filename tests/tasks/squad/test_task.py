@@ -19,7 +19,7 @@ from src.errors import UserError
 from src.finetune_eval_model import BertSquadModel, WithPrefix
 from src.generate_mindrecord.generate_squad_mindrecord import main as generate
 from src.model_utils.config import load_config
-from src.tasks.squad.answers import QuestionAnswers, score_squad_1
+from src.tasks.squad.answers import Candidate, QuestionAnswers, score_squad_1
 from src.tasks.squad.examples import read_squad
 from src.tasks.squad.task import SquadTask
 from src.training.metrics_file import read_metrics
@@ -208,6 +208,27 @@ def test_half_a_surrogate_pair_can_be_written(files, tmp_path):
     assert "中" in (tmp_path / "predictions.json").read_text(encoding="utf-8")
     item = json.loads((tmp_path / "squad_predictions.jsonl").read_text(encoding="utf-8"))
     assert (item["id"], item["answer"], item["start"]) == (example.qas_id, "", None)
+
+
+@pytest.mark.parametrize("options", [{}, {"assessment_method": "CMRC"}, {"version_2_with_negative": "true"}])
+def test_report_shows_every_question_with_its_part_of_the_score(files, options):
+    task = make_task(files, **options)
+    answers = [QuestionAnswers("", [], None, 0.0) for _ in task.features.examples]
+    for number in (0, 2):  # right, and half right
+        start = task.features.examples[number].answers[0].start
+        text = task.features.texts[task.features.examples[number].context][start - number:].split(".")[0]
+        best = Candidate(text, start - number, start - number + len(text), 1.0, 1.0, 0.75)
+        answers[number] = QuestionAnswers(text, [best], best, 0.0)
+    evaluation = task._score(answers)
+    items = list(evaluation.items())
+    assert np.mean([item["f1"] for item in items]) == pytest.approx(evaluation.results["f1"])
+    assert items[0]["f1"] == 100 and (items[0]["answer"], items[0]["score"]) == (answers[0].text, 0.75)
+    for item in items:
+        for text, start in zip(item["gold"], item["gold_starts"], strict=True):
+            assert item["context"][start:start + len(text)] == text
+    [kinds] = evaluation.breakdowns
+    assert [(kind, count) for kind, count, _ in kinds.rows] == [("which", len(items))]
+    assert kinds.rows[0][2] == pytest.approx(evaluation.results["f1"])
 
 
 MISTAKES = {
