@@ -4,7 +4,7 @@ Shapes at line ends: B batch, S sequence, C classes, n records.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import mindspore as ms
 import numpy as np
@@ -44,6 +44,8 @@ class MultiLabelTask(FinetuneTask):
     name = "multilabel"
     description = "run_multilabel"
     config_file = "task_multilabel_config.yaml"
+    model_options = ("do_lower_case", "num_class")  # what a model folder says besides the sizes
+    pipeline_tag = "text-classification"  # what model hubs call the task
     best_metric = "micro_f1"
     train_columns = eval_columns = dict.fromkeys((*SEQUENCE_COLUMNS, "labels"), "int32")
     # The row of src/exchange/names.py: the head is called as in transformers' BertForSequenceClassification.
@@ -124,6 +126,14 @@ class MultiLabelTask(FinetuneTask):
         return super().converted_configs(checkpoint, num_class, {"num_class": num_class, **words}, sizes)
 
 
+class Labels(NamedTuple):
+    """The classes that apply to a text, and the probability of each class."""
+
+    labels: list[str]
+    probabilities: dict[str, float]
+    text: str
+
+
 class MultiLabelPredictor:
     """Predict the classes of texts. An item is {"text": …}.
 
@@ -136,6 +146,7 @@ class MultiLabelPredictor:
     """
 
     fields = ("text",)
+    empty: ClassVar = {"text": "", "labels": None}
 
     def __init__(self, tokenizer: Tokenizer, names: Sequence[str], seq_length: int, batch_size: int,
                  model: InferenceModel) -> None:
@@ -155,6 +166,10 @@ class MultiLabelPredictor:
         for (values,), numbers in self.model.compute(columns, self.batch_size):
             logits[numbers] = values
         return [dict(item) | describe(row, self.names) for item, row in zip(items, logits, strict=True)]
+
+    def typed(self, result: Mapping) -> Labels:
+        """A result of `predict` as a named tuple, as `load_predictor` gives them."""
+        return Labels(result["labels"], result["probabilities"], result["text"])
 
 
 def applying(applies: np.ndarray, names: Sequence[str]) -> list[str]:

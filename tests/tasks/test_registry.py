@@ -18,7 +18,7 @@ from src.errors import UserError
 from src.exchange.model import Report
 from src.exchange.repository import read as read_for_exchange
 from src.inference.cpp_inference import task_names
-from src.model_utils.config import Config
+from src.model_utils.config import Config, sizes_group
 from src.tasks import registry
 from src.tasks.finetuning import run_finetuning
 from src.tokenization import SPECIAL_TOKENS
@@ -43,7 +43,7 @@ def test_each_task_has_a_configuration_for_any_machine(description):
     task = registry.task_type(description)
     config = registry.load_task_config("", ["--config_path", task.config_file.replace("_config", "_cpu_config")])
     assert (config.description, config.device_target) == (description, "auto")
-    assert config[task.sizes_group(config)].compute_type == "float32"
+    assert config[sizes_group(config)].compute_type == "float32"
 
 
 def test_no_two_tasks_share_a_name():
