@@ -14,13 +14,13 @@ import mindspore.dataset as ds
 import numpy as np
 
 from src.errors import UserError
-from src.records.columns import pretrain_columns
+from src.records.columns import SEQUENCE_COLUMNS, Limit, pretrain_columns
 from src.records.length_grouping import choose_lengths, fitting_length, lengths_in_use
-from src.records.reader import SEQUENCE_COLUMNS, RecordSource, open_records
+from src.records.reader import RecordSource, open_records
 from src.records.sample_order import SampleOrder, Step, rank_share
 
-__all__ = ["PRETRAIN_TYPES", "BatchStream", "Bucketing", "EvaluationBatch", "EvaluationBatches", "Limit",
-           "create_dataset", "open_records", "pretrain_limits", "user_errors_of"]
+__all__ = ["PRETRAIN_TYPES", "BatchStream", "Bucketing", "EvaluationBatch", "EvaluationBatches", "create_dataset",
+           "open_records", "user_errors_of"]
 
 _ROWS_READ_AT_ONCE = 1024  # at 1.5 KB a row (128 tokens) 2 MB of memory
 _STEPS_IN_A_SAMPLE = 2000  # enough to know how long the longest record of a step usually is
@@ -28,24 +28,6 @@ _STEPS_IN_A_SAMPLE = 2000  # enough to know how long the longest record of a ste
 # Columns of pre-training in the order in which the network takes them: {name: dtype}.
 PRETRAIN_TYPES = {name: dtype for name, (dtype, _) in pretrain_columns(1, 1).items()}
 
-
-class Limit(NamedTuple):
-    """Values of a column lie in 0 <= value < bound; `reason` tells the user where the bound comes from."""
-
-    bound: int
-    reason: str
-
-
-def pretrain_limits(vocab_size: int, type_vocab_size: int, seq_length: int) -> dict[str, Limit]:
-    """Bounds of the integer columns of pre-training."""
-    return {
-        "input_ids": Limit(vocab_size, f"vocab_size is {vocab_size}"),
-        "input_mask": Limit(2, "a mask is 0 or 1"),
-        "segment_ids": Limit(type_vocab_size, f"type_vocab_size is {type_vocab_size}"),
-        "next_sentence_labels": Limit(2, "a label is 0 or 1"),
-        "masked_lm_positions": Limit(seq_length, f"seq_length is {seq_length}"),
-        "masked_lm_ids": Limit(vocab_size, f"vocab_size is {vocab_size}"),
-    }
 
 
 def _check(records: RecordSource, rows: np.ndarray, batch: dict[str, np.ndarray], limits: Mapping[str, Limit]) -> None:

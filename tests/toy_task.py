@@ -11,11 +11,11 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from src.bert_model import BertConfig
-from src.dataset import EvaluationBatches, Limit
+from src.dataset import EvaluationBatches
 from src.finetune_eval_model import BertCLSModel, WithPrefix
 from src.model_utils.config import Config
 from src.onnx_graph import Head, OnnxGraph
-from src.records.reader import SEQUENCE_COLUMNS
+from src.records.columns import SEQUENCE_COLUMNS, Limit
 from src.tasks.base import ExchangeHead
 from src.tasks.finetune_task import Evaluation, FinetuneTask, finetune_tokenizer, token_limits
 from src.tasks.labelled_text import encode_texts, label_lines, read_labels

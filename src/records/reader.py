@@ -10,11 +10,10 @@ import numpy as np
 
 from src.errors import UserError
 from src.json_files import read_json_object
-from src.records.columns import ABOUT, DATASET_FORMATS, Columns, check_dataset_format
+from src.records.columns import ABOUT, DATASET_FORMATS, SEQUENCE_COLUMNS, Columns, check_dataset_format
 
 ColumnTypes = Mapping[str, str]  # name -> "int32" or "float32"
 
-SEQUENCE_COLUMNS = ("input_ids", "input_mask", "segment_ids")
 _SCHEMA_EXAMPLE = '{"numRows": 8, "columns": {"input_ids": {"type": "int64", "shape": [128]}}}'
 # What a record file has in its name; the BERT authors' tools and the documented commands write tf_record.
 RECORD_FILE_NAMES = {"mindrecord": re.compile("mindrecord", re.IGNORECASE),

@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from mindspore import nn
 
 from src.bert_model import BertConfig
-from src.dataset import EvaluationBatches, Limit
 from src.errors import UserError
 from src.files import check_output, write_json_lines
 from src.model_utils.config import Config
 from src.model_utils.device_adapter import target_of
-from src.records.reader import Records, RecordSource, open_records
+from src.records.columns import Limit
 from src.tasks.base import Task
 from src.tokenization import FullTokenizer
 from src.weights import LoadReport, load_weights
 
 if TYPE_CHECKING:
+    from src.dataset import EvaluationBatches
     from src.html_page import Table
+    from src.records.reader import Records, RecordSource
 
 
 class Evaluation(NamedTuple):
@@ -82,7 +83,7 @@ class FinetuneTask(Task):
         """A network that maps the training columns to the loss, a scalar; parameters as of `inference_network`."""
 
     @abstractmethod
-    def evaluate(self, network: Callable, batches: EvaluationBatches) -> Evaluation:
+    def evaluate(self, network: Callable, batches: "EvaluationBatches") -> Evaluation:
         """Score `inference_network`, or what answers in its place, on every record.
 
         Ranks compute their shares, and all know the scores.
@@ -111,21 +112,25 @@ class FinetuneTask(Task):
 
     # ------------------------------------------------------------ records
 
-    def train_records(self) -> RecordSource:
+    def train_records(self) -> "RecordSource":
         """Open the records to train on."""
         return self._open_records("train_data_file_path", self.train_columns, self.config.num_samples)
 
-    def eval_records(self) -> RecordSource:
+    def eval_records(self) -> "RecordSource":
         """Open the records to evaluate on."""
         return self._open_records("eval_data_file_path", self.eval_columns)
 
-    def _open_records(self, option: str, columns: Mapping[str, str], num_samples: int | None = None) -> Records:
+    def _open_records(self, option: str, columns: Mapping[str, str], num_samples: int | None = None) -> "Records":
+        from src.records.reader import open_records  # predicting needs no records
+
         return open_records(self.config[option], self.config.dataset_format, columns, option=option,
                             seq_length=self.bert_config.seq_length, num_samples=num_samples,
                             schema_path=self.config.schema_file_path or None)
 
-    def evaluation_batches(self, rank: int = 0, rank_size: int = 1) -> EvaluationBatches:
+    def evaluation_batches(self, rank: int = 0, rank_size: int = 1) -> "EvaluationBatches":
         """Every record to evaluate on once, on one of `rank_size` ranks."""
+        from src.dataset import EvaluationBatches  # nor batches of them
+
         records = self.eval_records()
         return EvaluationBatches(records, min(self.config.eval_batch_size, records.num_rows), rank=rank,
                                  rank_size=rank_size, limits=self.limits,

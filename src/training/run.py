@@ -17,13 +17,14 @@ from src.bert_for_pre_training import initialize_parameters
 from src.bert_model import BertConfig
 from src.checkpoint_files import Checkpoint
 from src.cpu_kernels.library import report_missing, usable
-from src.dataset import BatchStream, Bucketing, Limit
+from src.dataset import BatchStream, Bucketing
 from src.errors import UserError, outliving_output
 from src.files import make_output_dir, write_text
 from src.initialization import undrawn_weights
 from src.model_utils.communication import MeanOfGradients
 from src.model_utils.config import Config
 from src.model_utils.device_adapter import DeviceInfo
+from src.records.columns import Limit
 from src.records.reader import RecordSource
 from src.training.callbacks import (
     Callback,

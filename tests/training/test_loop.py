@@ -17,8 +17,9 @@ from mindspore.train import RunContext
 from mindspore.train.callback import _InternalCallbackParam
 from toy_pretraining import toy_batch, write_records
 
-from src.dataset import PRETRAIN_TYPES, BatchStream, Limit, open_records
+from src.dataset import PRETRAIN_TYPES, BatchStream, open_records
 from src.errors import UserError
+from src.records.columns import Limit
 from src.training import loop
 from src.training.callbacks import Callback, RunPlan, StepReport
 from src.training.optimizer import WarmUpPolynomialDecay

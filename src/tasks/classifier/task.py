@@ -11,11 +11,12 @@ from tqdm import tqdm
 from src.assessment_method import CLASSIFICATION_SCORES, REGRESSION_SCORES, classification_scores, regression_scores
 from src.bert_for_finetune import BertCLS
 from src.bert_model import BertConfig
-from src.dataset import EvaluationBatches, Limit
+from src.dataset import EvaluationBatches
 from src.errors import UserError
 from src.finetune_eval_model import BertCLSModel, WithPrefix
 from src.model_utils.config import Config
 from src.onnx_graph import Head
+from src.records.columns import Limit
 from src.records.reader import RecordSource
 from src.tasks.base import ExchangeHead
 from src.tasks.classifier.predictor import ClassifierPredictor, describe

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from mindspore import Tensor, nn
@@ -11,11 +11,10 @@ from tqdm import tqdm
 
 from src.bert_for_finetune import BertNER, BertNERTagger
 from src.bert_model import BertConfig
-from src.dataset import EvaluationBatches, Limit
 from src.errors import UserError
 from src.model_utils.config import Config
 from src.onnx_graph import Head
-from src.records.reader import SEQUENCE_COLUMNS, Records, RecordSource
+from src.records.columns import SEQUENCE_COLUMNS, Limit
 from src.tasks.base import ExchangeHead
 from src.tasks.finetune_task import Evaluation, FinetuneTask, finetune_tokenizer, token_limits
 from src.tasks.ner.labels import CRF_STATES, LABEL_FILE, OPENING, OUTSIDE, LabelScheme, parse_tag
@@ -24,6 +23,10 @@ from src.tasks.ner.text import NerEncoder, SentenceTokenizer
 from src.tasks.ner.windows import SentenceWindows
 from src.tasks.prediction import InferenceModel, Predictor
 from src.tokenization import Vocabulary
+
+if TYPE_CHECKING:  # predicting needs none of these
+    from src.dataset import EvaluationBatches
+    from src.records.reader import Records, RecordSource
 
 
 class NerTask(FinetuneTask):
@@ -124,7 +127,7 @@ class NerTask(FinetuneTask):
             told["label_file_path"] = str(labels)
         return told
 
-    def _open_records(self, option: str, columns: Mapping[str, str], num_samples: int | None = None) -> Records:
+    def _open_records(self, option: str, columns: Mapping[str, str], num_samples: int | None = None) -> "Records":
         records = super()._open_records(option, columns, num_samples)
         length = records.columns["label_ids"][1]
         if length != records.seq_length:
@@ -136,7 +139,7 @@ class NerTask(FinetuneTask):
                             f"{self.labels.source}; give that label file, or make the records anew")
         return records
 
-    def eval_records(self) -> RecordSource:
+    def eval_records(self) -> "RecordSource":
         """The records to evaluate on, for the benchmark the sentences of the JSON file."""
         if not self.is_benchmark:
             return super().eval_records()
@@ -157,7 +160,7 @@ class NerTask(FinetuneTask):
 
     # ------------------------------------------------------------ evaluation
 
-    def evaluate(self, network: Callable[..., Tensor], batches: EvaluationBatches) -> Evaluation:
+    def evaluate(self, network: Callable[..., Tensor], batches: "EvaluationBatches") -> Evaluation:
         """Tag every record, score tokens and entities."""
         predicted = np.zeros((batches.records.num_rows, self.bert_config.seq_length), np.int32)
         gold = predicted[:0] if self.is_benchmark else np.zeros_like(predicted)  # the benchmark's is in its sentences
@@ -175,7 +178,8 @@ class NerTask(FinetuneTask):
         batches.complete(predicted, gold, ends)
         return self._score_records(batches.records, _of_tokens(gold, ends), _of_tokens(predicted, ends))
 
-    def _score_records(self, records: RecordSource, gold: list[np.ndarray], predicted: list[np.ndarray]) -> Evaluation:
+    def _score_records(self, records: "RecordSource", gold: list[np.ndarray], predicted: list[np.ndarray]
+                       ) -> Evaluation:
         from src.tasks.ner.evaluated import evaluated_sentences  # no prediction needs these
         from src.tasks.ner.scores import entity_counts, entity_lines, entity_results, entity_table, token_scores
 

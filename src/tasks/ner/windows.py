@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from src.records.reader import SEQUENCE_COLUMNS
+from src.records.columns import SEQUENCE_COLUMNS
 from src.tasks.ner.labels import LabelScheme, Span
 from src.tasks.ner.text import NUM_SPECIAL, NerEncoder, Sentence
 

@@ -10,11 +10,12 @@ from tqdm import tqdm
 from src.assessment_method import PretrainScore
 from src.bert_for_pre_training import BertNetworkWithLoss, BertPretrainEval, BertPreTraining
 from src.checkpoint_files import PREFIX
-from src.dataset import PRETRAIN_TYPES, EvaluationBatches, Limit, open_records, pretrain_limits
+from src.dataset import PRETRAIN_TYPES, EvaluationBatches, open_records
 from src.errors import UserError
 from src.model_utils.communication import gather
 from src.model_utils.config import select_network
 from src.onnx_graph import Head
+from src.records.columns import Limit, pretrain_limits
 from src.records.reader import Records
 from src.tasks.base import ExchangeHead, Task
 from src.tasks.prediction import InferenceModel, Predictor

@@ -12,13 +12,14 @@ from tqdm import tqdm
 
 from src.bert_for_finetune import BertSquad
 from src.bert_model import BertConfig
-from src.dataset import EvaluationBatches, Limit
+from src.dataset import EvaluationBatches
 from src.errors import UserError
 from src.files import atomic_write, is_passed_on, write_json_lines
 from src.finetune_eval_model import BertSquadModel, WithPrefix
 from src.model_utils.config import Config
 from src.onnx_graph import Head
-from src.records.reader import SEQUENCE_COLUMNS, RecordSource
+from src.records.columns import SEQUENCE_COLUMNS, Limit
+from src.records.reader import RecordSource
 from src.tasks.base import ExchangeHead
 from src.tasks.finetune_task import Evaluation, FinetuneTask, finetune_tokenizer, token_limits
 from src.tasks.prediction import InferenceModel, Predictor

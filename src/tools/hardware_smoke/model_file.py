@@ -7,7 +7,7 @@ from src.bert_for_pre_training import initialize_parameters
 from src.inference.export import export_model
 from src.inference.exported import MindirNetwork
 from src.model_utils.config import load_config
-from src.records.reader import SEQUENCE_COLUMNS
+from src.records.columns import SEQUENCE_COLUMNS
 from src.tasks.registry import TASKS, task_type
 from src.tools.hardware_smoke.networks import compute, pretraining_rows, tensors, tiny_config
 from src.tools.hardware_smoke.outcome import Outcome, Setting, judge
