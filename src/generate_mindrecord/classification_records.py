@@ -14,6 +14,7 @@ import numpy as np
 from src.errors import UserError
 from src.files import check_output, make_output_dir
 from src.generate_mindrecord.options import SPLIT_OPTIONS, DataFile, RecordOptions, choose_files
+from src.records.sentences import writing_sentences
 from src.records.text_rows import Row
 from src.records.writer import EXTENSIONS, SCHEMA_NAME, RecordWriter, write_schema_json
 from src.tasks.labelled_text import LabelledText, Labels, encode_texts, field_of, label_of, score_of
@@ -147,7 +148,8 @@ def generate(data: DataSet, options: RecordOptions, wanted: Mapping[str, bool | 
     with ExitStack() as stack:
         for (file, source), path in zip(chosen.items(), paths, strict=True):
             writer = stack.enter_context(RecordWriter(path, columns, options.dataset_format))
-            summaries.append(_write(writer, tokenizer, data.examples(file, source), target_of))
+            add_source = stack.enter_context(writing_sentences(path))
+            summaries.append(_write(writer, tokenizer, data.examples(file, source), target_of, add_source))
     if labels:
         labels.write(directory / LABELS_NAME)
     if options.dataset_format == "tfrecord":
@@ -176,7 +178,7 @@ def run_generator(parser: argparse.ArgumentParser, open_data: Callable[..., Data
 
 
 def _write(writer: RecordWriter, tokenizer: Tokenizer, examples: Iterable[LabelledText],
-           target_of: Callable[[LabelledText], float]) -> Summary:
+           target_of: Callable[[LabelledText], float], add_source: Callable[..., None]) -> Summary:
     dtype = writer.columns["label_ids"][0]
     S = writer.columns["input_ids"][1]
     longest = num_truncated = 0
@@ -187,6 +189,9 @@ def _write(writer: RecordWriter, tokenizer: Tokenizer, examples: Iterable[Labell
                       "is_real_example": np.ones((len(block), 1), np.int32)})
         longest = max(longest, int(encoded.full_lengths.max()))
         num_truncated += int((encoded.full_lengths > S).sum())
+        for example in block:
+            pair = {} if example.pair is None else {"text_pair": example.pair}
+            add_source(example.where, example.text, 1, **pair)
     return Summary(writer.path, writer.num_rows, longest, num_truncated)
 
 

@@ -13,6 +13,7 @@ from src.errors import UserError
 from src.generate_mindrecord.classification_records import record_columns
 from src.records.mindrecord import MindRecordFile
 from src.records.reader import open_records
+from src.records.sentences import read_sentences
 from src.records.tfrecord import TFRecordFile
 from src.tokenization import SPECIAL_TOKENS
 
@@ -79,11 +80,14 @@ def check(path, rows, label_ids):
 def test_records_and_labels(data, tmp_path, capsys):
     out = tmp_path / "my out"
     run(data, out)
-    assert names(out) == ["dev.mindrecord", "dev.mindrecord.db", "labels.txt", "train.mindrecord",
-                          "train.mindrecord.db"]
+    assert names(out) == ["dev.mindrecord", "dev.mindrecord.db", "dev.sentences.jsonl", "labels.txt",
+                          "train.mindrecord", "train.mindrecord.db", "train.sentences.jsonl"]
     assert (out / "labels.txt").read_text() == "9\n104\n108\n"  # whole numbers are sorted as numbers
     check(out / "train.mindrecord", TRAIN, [2, 1, 1, 0])
     check(out / "dev.mindrecord", DEV, [1, 2])
+    sources = read_sentences(open_records(out / "dev.mindrecord", "mindrecord", {"input_ids": "int32"}))
+    assert [(source.text, source.place) for source in sources] == [
+        (text, {"file": str(data / "dev.json"), "line": number}) for number, (text, _) in enumerate(DEV, 1)]
     assert capsys.readouterr().out.splitlines() == [
         f"{out / 'train.mindrecord'}: 4 examples, the longest of 17 tokens; 1 cut to 8",
         f"{out / 'dev.mindrecord'}: 2 examples, the longest of 6 tokens; 0 cut to 8",
@@ -100,7 +104,8 @@ def test_the_label_file_decides_the_order(data, tmp_path):
 def test_tfrecord_with_its_schema(data, tmp_path):
     out = tmp_path / "out"
     run(data, out, "--dataset_format", "tfrecord")
-    assert names(out) == ["dataset.json", "dev.tf_record", "labels.txt", "train.tf_record"]
+    assert names(out) == ["dataset.json", "dev.sentences.jsonl", "dev.tf_record", "labels.txt",
+                          "train.sentences.jsonl", "train.tf_record"]
     check(out / "train.tf_record", TRAIN, [2, 1, 1, 0])
     check(out / "dev.tf_record", DEV, [1, 2])
     types = {name: dtype for name, (dtype, _) in record_columns(S, False).items()}
@@ -125,7 +130,7 @@ def test_test_data_without_labels(data, tmp_path):
     run(data, tmp_path / "default", "--dataset_format", "tfrecord")
     assert not (tmp_path / "default" / "test.tf_record").exists()
     run(data, tmp_path / "out", "--do_predict", "--dataset_format", "tfrecord")
-    assert names(tmp_path / "out") == ["dataset.json", "labels.txt", "test.tf_record"]
+    assert names(tmp_path / "out") == ["dataset.json", "labels.txt", "test.sentences.jsonl", "test.tf_record"]
     check(tmp_path / "out" / "test.tf_record", texts, [0, 0, 0])
     write_json(data / "test.json", [row(*item) for item in DEV])  # and with labels
     run(data, tmp_path / "out", "--do_predict=true", "--dataset_format", "tfrecord")
