@@ -14,7 +14,8 @@ from src.errors import UserError
 from src.records.reader import RecordSource
 from src.records.sentences import Source, read_sentences, sentences_path
 from src.tasks.ner.labels import LabelScheme, Span
-from src.tasks.ner.text import Sentence, SentenceTokenizer, Tokens, Units, describe_entity, token_units, word_units
+from src.tasks.ner.text import Sentence, SentenceTokenizer, Tokens, Units, describe_entity, token_units
+from src.tasks.ner.words import by_first_piece
 from src.tokenization import Vocabulary
 
 BY_FIRST_PIECE = "scores by word: a word has the tag of its first piece, as for conlleval and seqeval"
@@ -128,7 +129,7 @@ def _from_source(source: Source, num_tokens: Sequence[int]) -> EvaluatedSentence
         starts = [int(start) for start, _ in fields["tokens"]]
         words = fields.get("words")
         units = (token_units(starts, [int(end) for _, end in fields["tokens"]]) if words is None
-                 else word_units([(int(start), int(end)) for start, end in words], starts))
+                 else Units(*by_first_piece([(int(start), int(end)) for start, end in words], starts)))
         entities = [Span(int(start), int(end), str(name)) for start, end, name in fields["entities"]]
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise _foreign(source, f"no tokens, words and entities of NER ({type(error).__name__}: {error})") from error
