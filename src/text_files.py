@@ -17,29 +17,6 @@ _LONGEST_NAME, _LONGEST_PATH = 255, 4095  # bytes that file systems allow
 _ADVICE = "give an existing file"
 
 
-class Place(str):
-    """A place in a file, as messages name it: "dev.txt, line 3"; it still knows the file and the number.
-
-    Args:
-        file: the file.
-        number: of the line, or of what `unit` says, from 1.
-        unit: one of `UNITS`.
-    """
-
-    UNITS = ("line", "sentence")
-    _fields: dict[str, str | int]
-
-    def __new__(cls, file: str | Path, number: int, unit: str = "line") -> "Place":
-        """Make the text of the message."""
-        place = super().__new__(cls, f"{file}, {unit} {number}")
-        place._fields = {"file": str(file), unit: number}
-        return place
-
-    def fields(self) -> dict[str, str | int]:
-        """For programs: {"file": "dev.txt", "line": 3}."""
-        return self._fields
-
-
 @contextmanager
 def open_input(path: str | Path, option: str = "", advice: str = _ADVICE) -> Iterator[BinaryIO]:
     """Open a file to read its bytes.

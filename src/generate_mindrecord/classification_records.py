@@ -16,6 +16,7 @@ from src.errors import UserError
 from src.files import check_output, make_output_dir
 from src.generate_mindrecord.options import SPLIT_OPTIONS, DataFile, RecordOptions, choose_files
 from src.records.about import accompany
+from src.records.sentences import writing_sentences
 from src.records.text_rows import Row, count_lines
 from src.records.writer import EXTENSIONS, SCHEMA_NAME, RecordWriter, write_schema_json
 from src.tasks.labelled_text import LABELS_NAME, LabelledText, Labels, encode_texts, field_of, label_of, score_of
@@ -181,7 +182,8 @@ def write_data_set(files: Mapping[str, Iterable[LabelledText]], labels: Labels |
             writer = stack.enter_context(RecordWriter(path, columns, options.dataset_format))
             shown = tqdm(examples, desc=source.name, unit=" texts", total=count_lines(source), leave=False,
                          disable=None)
-            summaries.append(_write(writer, tokenizer, shown, target_of))
+            add_source = stack.enter_context(writing_sentences(path))
+            summaries.append(_write(writer, tokenizer, shown, target_of, add_source))
     if labels:
         labels.write(directory / LABELS_NAME)
     about = {"task": "classifier", **options.about(), **({"label_file": LABELS_NAME} if labels else {"num_class": 1})}
@@ -208,7 +210,7 @@ def run_generator(parser: argparse.ArgumentParser, open_data: Callable[..., Data
 
 
 def _write(writer: RecordWriter, tokenizer: Tokenizer, examples: Iterable[LabelledText],
-           target_of: Callable[[LabelledText], float]) -> Summary:
+           target_of: Callable[[LabelledText], float], add_source: Callable[..., None]) -> Summary:
     dtype = writer.columns["label_ids"][0]
     S = writer.columns["input_ids"][1]
     longest = num_truncated = 0
@@ -219,6 +221,9 @@ def _write(writer: RecordWriter, tokenizer: Tokenizer, examples: Iterable[Labell
                       "is_real_example": np.ones((len(block), 1), np.int32)})
         longest = max(longest, int(encoded.full_lengths.max()))
         num_truncated += int((encoded.full_lengths > S).sum())
+        for example in block:
+            pair = {} if example.pair is None else {"text_pair": example.pair}
+            add_source(example.where, example.text, 1, **pair)
     return Summary(writer.path, writer.num_rows, longest, num_truncated)
 
 

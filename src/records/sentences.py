@@ -17,10 +17,33 @@ from src.errors import UserError
 from src.files import atomic_write
 from src.json_files import member, parse_json
 from src.records.reader import Records, RecordSource
-from src.text_files import Place, read_lines
+from src.text_files import read_lines
 
 SUFFIX = ".sentences.jsonl"
 _EXAMPLE = 'a line such as {"text": "…", "records": 1}'
+
+
+class Place(str):
+    """A place in a file, as messages name it: "dev.txt, line 3"; it still knows the file and the number.
+
+    Args:
+        file: the file.
+        number: of the line, or of what `unit` says, from 1.
+        unit: one of `UNITS`.
+    """
+
+    UNITS = ("line", "sentence")
+    _fields: dict[str, str | int]
+
+    def __new__(cls, file: str | Path, number: int, unit: str = "line") -> "Place":
+        """Make the text of the message."""
+        place = super().__new__(cls, f"{file}, {unit} {number}")
+        place._fields = {"file": str(file), unit: number}
+        return place
+
+    def fields(self) -> dict[str, str | int]:
+        """For programs: {"file": "dev.txt", "line": 3}."""
+        return self._fields
 
 
 class Source(NamedTuple):

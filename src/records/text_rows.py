@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from src.errors import UserError, quoted
 from src.json_files import parse_json
-from src.text_files import Place, open_input, read_lines
+from src.records.sentences import Place
+from src.text_files import open_input, read_lines
 
 
 class Row(NamedTuple):

@@ -15,6 +15,7 @@ from src.generate_mindrecord.classification_records import record_columns
 from src.records.about import read_about
 from src.records.mindrecord import MindRecordFile
 from src.records.reader import open_records
+from src.records.sentences import read_sentences
 from src.records.tfrecord import TFRecordFile
 from src.tokenization import SPECIAL_TOKENS
 
@@ -81,8 +82,9 @@ def check(path, rows, label_ids):
 def test_records_and_labels(data, tmp_path, capsys):
     out = tmp_path / "my out"
     run(data, out)
-    assert names(out) == ["dev.about.json", "dev.mindrecord", "dev.mindrecord.db", "labels.txt", "train.about.json",
-                          "train.mindrecord", "train.mindrecord.db", "vocab.txt"]
+    assert names(out) == ["dev.about.json", "dev.mindrecord", "dev.mindrecord.db", "dev.sentences.jsonl", "labels.txt",
+                          "train.about.json", "train.mindrecord", "train.mindrecord.db", "train.sentences.jsonl",
+                          "vocab.txt"]
     assert read_about([out / "train.mindrecord"]) == {
         "vocab_file": "vocab.txt", "vocab_crc32": f"{zlib.crc32((data / 'vocab.txt').read_bytes()):08x}",
         "task": "classifier", "do_lower_case": True, "max_seq_length": S, "label_file": "labels.txt",
@@ -90,6 +92,9 @@ def test_records_and_labels(data, tmp_path, capsys):
     assert (out / "labels.txt").read_text() == "9\n104\n108\n"  # whole numbers are sorted as numbers
     check(out / "train.mindrecord", TRAIN, [2, 1, 1, 0])
     check(out / "dev.mindrecord", DEV, [1, 2])
+    sources = read_sentences(open_records(out / "dev.mindrecord", "mindrecord", {"input_ids": "int32"}))
+    assert [(source.text, source.place) for source in sources] == [
+        (text, {"file": str(data / "dev.json"), "line": number}) for number, (text, _) in enumerate(DEV, 1)]
     assert capsys.readouterr().out.splitlines() == [
         f"{out / 'train.mindrecord'}: 4 examples, the longest of 17 tokens; 1 cut to 8",
         f"{out / 'dev.mindrecord'}: 2 examples, the longest of 6 tokens; 0 cut to 8",
@@ -124,8 +129,8 @@ def test_labels_without_names_of_their_own_stay_numbers(data, tmp_path, describe
 def test_tfrecord_with_its_schema(data, tmp_path):
     out = tmp_path / "out"
     run(data, out, "--dataset_format", "tfrecord")
-    assert names(out) == ["dataset.json", "dev.about.json", "dev.tf_record", "labels.txt", "train.about.json",
-                          "train.tf_record", "vocab.txt"]
+    assert names(out) == ["dataset.json", "dev.about.json", "dev.sentences.jsonl", "dev.tf_record", "labels.txt",
+                          "train.about.json", "train.sentences.jsonl", "train.tf_record", "vocab.txt"]
     check(out / "train.tf_record", TRAIN, [2, 1, 1, 0])
     check(out / "dev.tf_record", DEV, [1, 2])
     types = {name: dtype for name, (dtype, _) in record_columns(S, False).items()}
@@ -150,7 +155,8 @@ def test_test_data_without_labels(data, tmp_path):
     run(data, tmp_path / "default", "--dataset_format", "tfrecord")
     assert not (tmp_path / "default" / "test.tf_record").exists()
     run(data, tmp_path / "out", "--do_predict", "--dataset_format", "tfrecord")
-    assert names(tmp_path / "out") == ["dataset.json", "labels.txt", "test.about.json", "test.tf_record", "vocab.txt"]
+    assert names(tmp_path / "out") == ["dataset.json", "labels.txt", "test.about.json", "test.sentences.jsonl",
+                                       "test.tf_record", "vocab.txt"]
     check(tmp_path / "out" / "test.tf_record", texts, [0, 0, 0])
     write_json(data / "test.json", [row(*item) for item in DEV])  # and with labels
     run(data, tmp_path / "out", "--do_predict=true", "--dataset_format", "tfrecord")

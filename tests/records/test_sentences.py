@@ -7,9 +7,8 @@ import pytest
 
 from src.errors import UserError
 from src.records.reader import open_records
-from src.records.sentences import read_sentences, sentences_path, writing_sentences
+from src.records.sentences import Place, read_sentences, sentences_path, writing_sentences
 from src.records.writer import RecordWriter
-from src.text_files import Place
 
 COLUMNS = {"input_ids": ("int32", 2)}
 

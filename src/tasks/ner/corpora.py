@@ -6,9 +6,10 @@ from xml.etree import ElementTree
 
 from src.errors import UserError, quoted
 from src.json_files import parse_json
+from src.records.sentences import Place
 from src.tasks.ner.labels import Span, parse_tag, spans_of_tags
 from src.tasks.ner.text import Sentence
-from src.text_files import Place, check_path, read_lines
+from src.text_files import check_path, read_lines
 
 # In the order of their ids in CLUENER's own label2id.json.
 CLUENER_TYPES = ("address", "book", "company", "game", "government", "movie", "name", "organization", "position",

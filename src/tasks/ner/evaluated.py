@@ -4,7 +4,7 @@ What lies beside the records (`src/records/sentences.py`) gives text, place, wor
 written here too. Of older records each one is a sentence, whose words the ## of the vocabulary tells.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,7 +14,8 @@ from src.errors import UserError
 from src.records.reader import RecordSource
 from src.records.sentences import Source, read_sentences, sentences_path
 from src.tasks.ner.labels import LabelScheme, Span
-from src.tasks.ner.text import Sentence, SentenceTokenizer, Tokens, Units, describe_entity, token_units, word_units
+from src.tasks.ner.text import Sentence, SentenceTokenizer, Tokens, Units, describe_entity, token_units
+from src.tasks.ner.words import by_first_piece
 from src.tokenization import Vocabulary
 
 BY_FIRST_PIECE = "scores by word: a word has the tag of its first piece, as for conlleval and seqeval"
@@ -40,7 +41,7 @@ class EvaluatedSentence:
         entities: as the data mark them, if they are known otherwise than by the tags of the records.
         text: the sentence, if known.
         place: its file and line, if known.
-        pieces: else its tokens, if the vocabulary is known.
+        pieces: else what gives the tokens of a place, if the vocabulary is known.
     """
 
     rows: range
@@ -49,7 +50,7 @@ class EvaluatedSentence:
     entities: list[Span] | None = None
     text: str | None = None
     place: dict[str, Any] | None = None
-    pieces: list[str] | None = None
+    pieces: Callable[[int, int], list[str]] | None = None
 
     def score(self, gold: Sequence[np.ndarray], predicted: Sequence[np.ndarray], labels: LabelScheme) -> ScoredSentence:
         """Put the tag ids of the tokens of all records [rows][tokens] together for this sentence."""
@@ -73,7 +74,7 @@ class EvaluatedSentence:
         item = {"type": span.type, "start": span.start, "end": span.end}
         if self.pieces is None:
             return item
-        return item | {"text": " ".join(self.pieces[span.start:span.end]).replace(" ##", "")}
+        return item | {"text": " ".join(self.pieces(span.start, span.end)).replace(" ##", "")}
 
 
 def _joined(tags: Sequence[np.ndarray], rows: range) -> np.ndarray:
@@ -109,7 +110,9 @@ def evaluated_sentences(records: RecordSource, num_tokens: Sequence[int], vocab:
         sentences = [_from_source(source, num_tokens) for source in sources]
         return sentences, BY_FIRST_PIECE if any(sentence.by_word for sentence in sentences) else ""
     by_word = unit == "word" and vocab is not None
-    sentences = [_from_record(row, count, records, vocab, by_word) for row, count in enumerate(num_tokens)]
+    ids = records.read(np.arange(len(num_tokens)), ["input_ids"])["input_ids"][:, 1:] if vocab else None
+    sentences = [_from_record(row, count, None if ids is None else ids[row], vocab, by_word)
+                 for row, count in enumerate(num_tokens)]
     if unit != "word":
         return sentences, ""
     missing = sentences_path(records.files[0])
@@ -126,7 +129,7 @@ def _from_source(source: Source, num_tokens: Sequence[int]) -> EvaluatedSentence
         starts = [int(start) for start, _ in fields["tokens"]]
         words = fields.get("words")
         units = (token_units(starts, [int(end) for _, end in fields["tokens"]]) if words is None
-                 else word_units([(int(start), int(end)) for start, end in words], starts))
+                 else Units(*by_first_piece([(int(start), int(end)) for start, end in words], starts)))
         entities = [Span(int(start), int(end), str(name)) for start, end, name in fields["entities"]]
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise _foreign(source, f"no tokens, words and entities of NER ({type(error).__name__}: {error})") from error
@@ -140,12 +143,10 @@ def _foreign(source: Source, what: str) -> UserError:
     return UserError(f"{source.where}: {what}; make the records anew, or remove this file")
 
 
-def _from_record(row: int, count: int, records: RecordSource, vocab: Vocabulary | None, by_word: bool
+def _from_record(row: int, count: int, ids: np.ndarray | None, vocab: Vocabulary | None, by_word: bool
                  ) -> EvaluatedSentence:
     """A record of unknown origin as a sentence; places are numbers of its tokens."""
-    pieces = None
-    if vocab is not None:
-        ids = records.read(np.array([row]), ["input_ids"])["input_ids"][0, 1:count + 1]
-        pieces = vocab.convert_ids_to_tokens(ids)
-    firsts = [number for number in range(count) if not (by_word and pieces and pieces[number].startswith("##"))]
+    pieces = None if ids is None or vocab is None else lambda start, end: vocab.convert_ids_to_tokens(ids[start:end])
+    continued = [piece.startswith("##") for piece in pieces(0, count)] if by_word and pieces else [False] * count
+    firsts = [number for number in range(count) if not continued[number]]
     return EvaluatedSentence(range(row, row + 1), Units(firsts, firsts, [*firsts[1:], count]), by_word, pieces=pieces)

@@ -17,7 +17,7 @@ from src.onnx_graph import Head
 from src.records.columns import SEQUENCE_COLUMNS, Limit
 from src.tasks.base import ExchangeHead
 from src.tasks.finetune_task import Evaluation, FinetuneTask, finetune_tokenizer, token_limits
-from src.tasks.ner.labels import CRF_STATES, LABEL_FILE, OPENING, OUTSIDE, LabelScheme, parse_tag
+from src.tasks.ner.labels import CRF_STATES, LABEL_FILE, OUTSIDE, LabelScheme
 from src.tasks.ner.predictor import NerPredictor
 from src.tasks.ner.text import NerEncoder, SentenceTokenizer
 from src.tasks.ner.windows import SentenceWindows
@@ -247,18 +247,10 @@ class NerTask(FinetuneTask):
 
     @classmethod
     def exchanged_class_names(cls, class_names: Sequence[str]) -> tuple[list[str], list[str]]:
-        """B- for the tags that begin an entity and I- for the others, as pipelines know them; a CRF stays here."""
-        names = [name for name in class_names if name not in CRF_STATES]
-        notes = []
-        if len(names) < len(class_names):
-            notes.append("the CRF is left out: transformers takes the best tag of each token by itself, predict.py the "
-                         "best sequence, so their entities can differ")
-        tags = [parse_tag(name) for name in names]
-        if None in tags:
-            return names, notes
-        notes.append('pipeline("ner", aggregation_strategy="simple") gives the entities of predict.py, with text_unit '
-                     'word aggregation_strategy="first" does')
-        return [_bio_tag(*tag) for tag in tags if tag], notes
+        """See `pipeline_labels`."""
+        from src.tasks.ner.pipeline_labels import pipeline_labels  # only an exchange needs it
+
+        return pipeline_labels(class_names)
 
     @classmethod
     def cpp_names(cls) -> dict[str, list[str]]:
@@ -269,10 +261,6 @@ class NerTask(FinetuneTask):
     def cpp_name(cls, config: Config) -> str:
         """Which of them a configuration is of."""
         return f"{cls.name}_crf" if config.use_crf else cls.name
-
-
-def _bio_tag(prefix: str, kind: str) -> str:
-    return OUTSIDE if prefix == OUTSIDE else f"{'B' if prefix in OPENING else 'I'}-{kind}"
 
 
 def _of_tokens(tags: np.ndarray, ends: np.ndarray) -> list[np.ndarray]:

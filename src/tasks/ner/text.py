@@ -86,20 +86,6 @@ def token_units(starts: Sequence[int], ends: Sequence[int]) -> Units:
     return Units(range(len(starts)), starts, ends)
 
 
-def word_units(words: Sequence[tuple[int, int]], starts: Sequence[int]) -> Units:
-    """Words, each with the tag of its first piece, the convention of conlleval, seqeval and transformers.
-
-    The network tags every piece, and a CRF finds the best path over all; the tags of the other pieces do not count.
-
-    Args:
-        words: the first character of each, and the one after its last; a word without a token is left out.
-        starts: the first character of each token.
-    """
-    firsts = [(bisect_left(starts, start), start, end) for start, end in words]
-    kept = [unit for unit in firsts if unit[0] < len(starts) and starts[unit[0]] < unit[2]]
-    return Units(*map(list, zip(*kept, strict=True))) if kept else Units([], [], [])
-
-
 class SentenceTokenizer:
     """Cuts sentences into tokens.
 
@@ -124,9 +110,11 @@ class SentenceTokenizer:
 
     def units(self, sentence: Sentence, tokens: Tokens) -> Units:
         """The units of a sentence of these tokens."""
-        if self.unit == "word":
-            return word_units(self.words(sentence), tokens.starts)
-        return token_units(tokens.starts, tokens.ends)
+        if self.unit != "word":
+            return token_units(tokens.starts, tokens.ends)
+        from src.tasks.ner.words import by_first_piece
+
+        return Units(*by_first_piece(self.words(sentence), tokens.starts))
 
     def __call__(self, text: str) -> Tokens:
         """Tokens of a text."""

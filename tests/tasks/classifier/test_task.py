@@ -14,12 +14,11 @@ from src.bert_for_finetune import BertCLS
 from src.bert_model import BertConfig
 from src.errors import UserError
 from src.finetune_eval_model import BertCLSModel, WithPrefix
-from src.records.sentences import writing_sentences
+from src.records.sentences import Place, writing_sentences
 from src.tasks.classifier.predictor import describe
 from src.tasks.classifier.task import ClassifierTask
 from src.tasks.labelled_text import read_labels
 from src.tasks.registry import load_task_config
-from src.text_files import Place
 from src.training.optimizer import AdamWeightDecay, WarmUpPolynomialDecay
 from src.training.train_step import TrainStep
 
