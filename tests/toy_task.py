@@ -5,7 +5,7 @@ Shapes at line ends: B batch, S sequence, C classes, n records.
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import mindspore as ms
 import numpy as np
@@ -138,6 +138,7 @@ class MultiLabelPredictor:
     """
 
     fields = ("text",)
+    empty: ClassVar[Mapping[str, Any]] = {"text": "", "labels": None}
 
     def __init__(self, tokenizer: Tokenizer, names: Sequence[str], seq_length: int, batch_size: int,
                  model: InferenceModel) -> None:
