@@ -146,7 +146,7 @@ class MultiLabelPredictor:
     """
 
     fields = ("text",)
-    empty: ClassVar = {"text": "", "labels": None}
+    empty: ClassVar[Mapping[str, Any]] = {"text": "", "labels": None}
 
     def __init__(self, tokenizer: Tokenizer, names: Sequence[str], seq_length: int, batch_size: int,
                  model: InferenceModel) -> None:

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from src.errors import UserError, quoted
@@ -34,26 +33,21 @@ def given_items(texts: Iterable[str], fields: Sequence[str]) -> Iterator[Item]:
 
 
 def read_items(path: str, fields: Sequence[str], given: Mapping[str, str] | None = None) -> Iterator[Item]:
-    """Items of a file, or of standard input for "-"; each line or row gives one, so that results keep its place.
+    """Items of a file, or of standard input for "-", one for each line or row: a table, JSON objects or plain lines.
 
-    A file that ends in .csv has a header line, and one that ends in .tsv has if it names columns that hold the fields.
-    Others hold JSON objects a line, or plain lines with `fields` between tabs: when the first begins with a brace, all
-    are JSON.
-
-    Args:
-        path: the file.
-        fields: of an item.
-        given: the options `text_column` and `text_pair_column`, which columns or JSON keys hold the first and the
-            second field; empty or absent where their names tell.
+    Tables end in .csv, or in .tsv with a header. When the first of other lines begins with a brace, all are JSON;
+    plain lines have `fields` between tabs. `given` are the `COLUMN_OPTIONS`, empty where names of columns tell.
 
     Raises:
         UserError: the file cannot be read, or a line is not of its kind.
     """
     given = {option: name for option, name in (given or {}).items() if name}
-    ending = Path(path).suffix.lower()
-    if ending == ".csv" or (ending == ".tsv" and _has_header(path, fields, given)):
-        yield from _rows(path, fields, given)
-        return
+    if path.lower().endswith((".csv", ".tsv")):
+        from src.inference.tables import is_table, read_cells  # lines need no tables
+
+        if is_table(path, fields, given):
+            yield from (Item(*row) for row in read_cells(path, fields, given))
+            return
     is_json = None
     source = "standard input" if path == "-" else path
     keys = dict(zip(fields, map(given.get, COLUMN_OPTIONS), strict=False))
@@ -67,46 +61,6 @@ def read_items(path: str, fields: Sequence[str], given: Mapping[str, str] | None
             is_json = line.lstrip().startswith("{")
         yield Item(where, _json_item(where, line, keys) if is_json else _plain_item(where, line, fields))
 
-
-# ---------------------------------------------------------------- tables
-
-def _has_header(path: str, fields: Sequence[str], given: Mapping[str, str]) -> bool:
-    """Whether the first line of a file names columns: one that the user names, or those of usual names."""
-    first = next((line for _, line in _lines(path)), "").rstrip("\r\n").split("\t")
-    if set(given.values()) & set(first):
-        return True
-    try:
-        _columns(first, fields, {}, path)
-    except UserError:
-        return False
-    return True
-
-
-def _rows(path: str, fields: Sequence[str], given: Mapping[str, str]) -> Iterator[Item]:
-    from src.records.text_rows import read_csv, read_tsv  # only tables need them
-
-    columns = None
-    for row in (read_csv if path.lower().endswith(".csv") else read_tsv)(Path(path), keeps_blank=True):
-        if not row.fields:
-            yield Item(row.where, None)
-            continue
-        columns = columns or _columns(list(row.fields), fields, given, path)
-        values = {field: row.fields[name] for field, name in columns.items()}
-        yield Item(row.where, values if any(value.strip() for value in values.values()) else None)
-
-
-def _columns(names: Sequence[str], fields: Sequence[str], given: Mapping[str, str], where: str) -> dict[str, str]:
-    """The column of each field."""
-    from src.records.text_columns import choose_columns
-
-    by_lower = {name.lower(): name for name in names}
-    if len(fields) > 1 and not given and all(field in by_lower for field in fields):
-        return {field: by_lower[field] for field in fields}
-    chosen = choose_columns(names, given, where, wants_label=False)
-    return {field: name for field, name in zip(fields, (chosen.text, chosen.pair), strict=False) if name is not None}
-
-
-# ---------------------------------------------------------------- lines
 
 def _lines(path: str) -> Iterator[tuple[int, str]]:
     if path == "-":

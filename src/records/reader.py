@@ -170,19 +170,10 @@ def open_records(path: str | Path, dataset_format: str, columns: ColumnTypes, *,
     return records
 
 
-def record_length(file: Path, dataset_format: str) -> int | None:
-    """Tokens of the records of a file; None if they have none."""
-    return _opener(dataset_format)(file).columns().get("input_ids", ("", None))[1]
-
-
 # ---------------------------------------------------------------- finding the files
 
 def record_files(path: str | Path, dataset_format: str, option: str) -> list[Path]:
-    """The record files of a directory, or the one that `path` is; see `open_records`.
-
-    Raises:
-        UserError: there is none.
-    """
+    """The record files of a directory, or the one that `path` is; none is a `UserError`. See `open_records`."""
     if not str(path):
         raise UserError(f"{option} is not set; give the directory of the {dataset_format} files")
     path = Path(path)

@@ -134,14 +134,8 @@ class Task(ABC):
 
     @classmethod
     def told_by_records(cls, config: Config, about: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-        """The values of configuration keys that records settle.
-
-        Args:
-            config: as the user gave it.
-            about: what was written about the records, empty for older ones.
-            folder: where they are.
-        """
-        return {key: about[key] for key in ("do_lower_case",) if key in about}
+        """The values of configuration keys that records in a folder settle; `about` is empty for older ones."""
+        return {key: about[key] for key in ("do_lower_case", "text_unit") if key in about and key in config}
 
     # ------------------------------------------------------------ exchange of checkpoints
 

@@ -9,7 +9,7 @@ from src.errors import UserError
 from src.model_utils.config import Config, sizes_group
 from src.records.about import kept_vocabulary, read_about
 from src.records.raw_files import is_raw
-from src.records.reader import record_files, record_length
+from src.records.reader import open_records, record_files
 from src.tasks.base import Task
 from src.text_files import open_input
 
@@ -88,6 +88,10 @@ def _with_length(config: Config, group: str, file: Path, about: Mapping[str, Any
     key = f"{group}.seq_length"
     if config.is_explicit(key) or key in settled:
         return config
-    length = about.get("max_seq_length") or record_length(file, config.dataset_format)
+    length = about.get("max_seq_length") or _length_of(file, config.dataset_format)
     settled[key] = str(file)
     return config.replaced({group: config[group].to_dict() | {"seq_length": length}}) if length else config
+
+
+def _length_of(file: Path, dataset_format: str) -> int | None:
+    return open_records(file, dataset_format, {"input_ids": "int32"}).seq_length

@@ -260,8 +260,8 @@ def test_the_command_line(data, vocab_file):
                           cwd=SCRIPT.parent, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
     assert sorted(path.name for path in (data / "out").iterdir()) == [
-        "dev.about.json", "dev.mindrecord", "dev.mindrecord.db", "dev.sentences.jsonl", "labels.txt", "train.about.json",
-        "train.mindrecord", "train.mindrecord.db", "train.sentences.jsonl", "vocab.txt"]
+        "dev.about.json", "dev.mindrecord", "dev.mindrecord.db", "dev.sentences.jsonl", "labels.txt",
+        "train.about.json", "train.mindrecord", "train.mindrecord.db", "train.sentences.jsonl", "vocab.txt"]
 
 
 # ---------------------------------------------------------------- real data

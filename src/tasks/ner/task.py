@@ -118,10 +118,8 @@ class NerTask(FinetuneTask):
 
     @classmethod
     def told_by_records(cls, config: Config, about: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-        """What was cut into tokens by itself, and the entity types."""
+        """The entity types too."""
         told = super().told_by_records(config, about, folder)
-        if "text_unit" in about:
-            told["text_unit"] = about["text_unit"]
         labels = folder / about.get("label_file", LABEL_FILE)
         if labels.is_file() and not config.label2id_file_path:  # which is another name of the key
             told["label_file_path"] = str(labels)
