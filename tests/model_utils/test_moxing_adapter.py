@@ -297,7 +297,7 @@ def test_fine_tuning_on_modelarts(cloud):
         checkpoint_url="s3://mine/trained", load_finetune_checkpoint_path="ckpt/classifier_best.ckpt",
         output_path=cloud.host / "evaluation")])
     assert again["accuracy"] == scores["accuracy"]
-    assert cloud.uploaded() == {"classifier_predictions.jsonl"}
+    assert cloud.uploaded() == {"classifier_predictions.jsonl", "report.html"}
 
 
 def test_names_that_modelarts_users_give(tmp_path, monkeypatch):
