@@ -24,7 +24,7 @@ DATA_OPTIONS = ("data_dir", "eval_data_dir", "schema_dir", "train_data_file_path
 CHECKPOINT_OPTIONS = ("load_pretrain_checkpoint_path", "load_finetune_checkpoint_path", "load_checkpoint_path",
                       "eval_ckpt", "export_ckpt_file")
 CHECKPOINT_FOLDERS = ("save_checkpoint_path", "save_finetune_checkpoint_path")
-RESULT_FILES = ("metrics_file", "plot_file", "predictions_file", "export_file_name")
+RESULT_FILES = ("metrics_file", "plot_file", "tensorboard_dir", "predictions_file", "export_file_name")
 _NO_PATH = ("", "none")  # of a checkpoint: none is wanted
 
 

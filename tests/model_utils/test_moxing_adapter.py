@@ -130,11 +130,12 @@ def test_a_resumed_run_gets_its_results_back_first(cloud):
 
 def test_paths_of_pretraining(cloud):
     with cloud_storage(cloud.config("pretrain_config.yaml", save_checkpoint_path="ckpt", schema_dir="schema.json",
-                                    metrics_file="m.jsonl")) as config:
+                                    metrics_file="m.jsonl", tensorboard_dir="curves")) as config:
         assert config.data_dir == str(cloud.host / "data"), "the whole data folder, unless a part is named"
         assert config.schema_dir == str(cloud.host / "data" / "schema.json")
         assert config.save_checkpoint_path == str(cloud.host / "train" / "ckpt")
         assert config.metrics_file == str(cloud.host / "train" / "m.jsonl")
+        assert config.tensorboard_dir == str(cloud.host / "train" / "curves")
         assert config.eval_data_dir == config.load_checkpoint_path == config.plot_file == ""
         assert (config.device_id, config.distribute) == (0, False)
     with cloud_storage(cloud.config("pretrain_config.yaml", data_dir="wiki")) as config:
@@ -296,7 +297,7 @@ def test_fine_tuning_on_modelarts(cloud):
         checkpoint_url="s3://mine/trained", load_finetune_checkpoint_path="ckpt/classifier_best.ckpt",
         output_path=cloud.host / "evaluation")])
     assert again["accuracy"] == scores["accuracy"]
-    assert cloud.uploaded() == {"classifier_predictions.jsonl"}
+    assert cloud.uploaded() == {"classifier_predictions.jsonl", "report.html"}
 
 
 def test_names_that_modelarts_users_give(tmp_path, monkeypatch):
