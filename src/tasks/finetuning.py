@@ -17,6 +17,7 @@ from src.tasks.evaluation import evaluate_checkpoint
 from src.tasks.finetune_task import FinetuneTask, require_data
 from src.tasks.job import TaskJob
 from src.tasks.record_facts import PrepareData, settled_by_records
+from src.tasks.report import REPORT_NAME
 from src.training.create_optimizer import create_optimizer
 from src.training.optimizer import Optimizer
 from src.training.run import Run, TrainingEvaluation, run_training
@@ -154,4 +155,4 @@ class Finetuning(TaskJob[FinetuneTask]):
 
     def other_results(self) -> tuple[str, ...]:
         """The predictions too."""
-        return *super().other_results(), *self.task.predictions_names
+        return *super().other_results(), *self.task.predictions_names, REPORT_NAME
