@@ -40,6 +40,7 @@ from src.inference.texts import read_items  # noqa: E402
 from src.json_files import read_json  # noqa: E402
 from src.model_utils.config import load_config  # noqa: E402
 from src.model_utils.rank_table import read_hccn, read_rank_table  # noqa: E402
+from src.records.about import read_about as read_about_records  # noqa: E402
 from src.records.mindrecord import MindRecordFile  # noqa: E402
 from src.records.reader import RecordFile, open_records  # noqa: E402
 from src.records.text_rows import read_csv, read_json_lines, read_tsv  # noqa: E402
@@ -98,6 +99,9 @@ READERS = {
     "items": Reader("jsonl/train.jsonl", lambda path: list(read_items(str(path), ("text",)))),
     "tsv": Reader("tsv/train.tsv", lambda path: list(read_tsv(path))),
     "csv": Reader("csv/train.csv", lambda path: list(read_csv(path))),
+    "table_items": Reader("csv/train.csv", lambda path: list(read_items(str(path), ("text",)))),
+    "about_records": Reader("ner/train.about.json",
+                            lambda path: read_about_records([path.with_name("train.mindrecord")])),
     "cluener": Reader("ner/train.json", lambda path: list(read_cluener(path))),
     "tagged": Reader("conll.txt", lambda path: list(TaggedLines(path, " "))),
     "msra": Reader("msra.xml", read_msra),
