@@ -19,11 +19,11 @@ from src.training.run import run_training
 def main(argv: list[str] | None = None) -> None:
     """Read the configuration and train."""
     weights = WeightsOption(weights_in_use, open_model)
-    with cloud_storage(load_config("Pre-train BERT or BERT-NEZHA.", PretrainTask.config_file, argv, weights)) as config:
-        options = ["data_dir", *(["eval_data_dir"] if config.train_with_eval else [])]
-        config = prepared_data(config, PretrainTask, options)
+    with cloud_storage(load_config("Pre-train BERT or BERT-NEZHA.", PretrainTask.config_file, argv, weights)) as asked:
+        options = ["data_dir", *(["eval_data_dir"] if asked.train_with_eval else [])]
+        config = prepared_data(asked, PretrainTask, options)
         device = set_up_device(config)
-        run_training(Pretraining(config, device), device)
+        run_training(Pretraining(config, device, asked), device)
 
 
 if __name__ == "__main__":

@@ -57,13 +57,13 @@ def run_finetuning(help_text: str, task_type: type[FinetuneTask], argv: list[str
         UserError: something in the configuration, the records or the checkpoint does not fit.
     """
     weights = WeightsOption(weights_in_use, open_model)
-    with cloud_storage(load_config(help_text, task_type.config_file, argv, weights)) as config:
-        _check_what_to_do(config, task_type)
-        config = prepare(config, task_type, _data_in_use(config))
+    with cloud_storage(load_config(help_text, task_type.config_file, argv, weights)) as asked:
+        _check_what_to_do(asked, task_type)
+        config = prepare(asked, task_type, _data_in_use(asked))
         device = set_up_device(config)
         task = task_type.from_config(config, device.target)
         task.check()
-        return run_training(Finetuning(task), device) if config.do_train else evaluate_checkpoint(task, device)
+        return run_training(Finetuning(task, asked), device) if config.do_train else evaluate_checkpoint(task, device)
 
 
 def _check_what_to_do(config: Config, task_type: type[FinetuneTask]) -> None:
@@ -96,8 +96,8 @@ class Finetuning(TaskJob[FinetuneTask]):
                    "warmup_ratio", "layerwise_lr_decay")
     overwrite_advice = "; to evaluate it only, give --do_train false"
 
-    def __init__(self, task: FinetuneTask) -> None:
-        super().__init__(task)
+    def __init__(self, task: FinetuneTask, asked: Config | None = None) -> None:
+        super().__init__(task, asked)
         self.eval_options = task.eval_data_options
         self.scored_weights = f"{task.name}_best.ckpt"
         self.batch_size = self.config.train_batch_size

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from src.model_folder import DESCRIPTION, FILE_NAMES
+from src.model_utils.config import Config
 from src.tasks.base import Task
 from src.tasks.model_card import CARD, Training, names_of_files, write_card, write_model_folder
 from src.training.run import Job
@@ -17,6 +18,7 @@ class TaskJob(Job, Generic[AnyTask]):
 
     Args:
         task: what is trained.
+        asked: its configuration as the user gave it, where `task` has records in the place of raw data.
     """
 
     start_option: str  # names the weights that it starts from
@@ -24,8 +26,9 @@ class TaskJob(Job, Generic[AnyTask]):
     eval_options: tuple[str, ...]  # of which the first that is set names the data of the scores
     scored_weights: str = ""  # the file that the scores are of, where it is not the newest
 
-    def __init__(self, task: AnyTask) -> None:
+    def __init__(self, task: AnyTask, asked: Config | None = None) -> None:
         super().__init__(task.config, task.bert_config)
+        self.asked = asked or task.config
         self.task = task
         self.prefix = task.checkpoint_prefix()
         self.config_name = f"{task.name}_config.yaml"  # evaluation, prediction and export take it as --config_path
@@ -42,12 +45,13 @@ class TaskJob(Job, Generic[AnyTask]):
         """Write model.json, the files that it names, and the card."""
         folder = write_model_folder(self.task, output_dir)
         config = self.config
-        evaluated_on = next((config[option] for option in self.eval_options if config[option]), "")
+        data = {option: self.asked[option] for option in (self.data_option, *self.eval_options)}
+        evaluated_on = next((data[option] for option in self.eval_options if data[option]), "")
         name, options = self.optimizer_options()
         settings = {"steps": total_steps, "batch": self.batch_size * config.accumulation_steps, "optimizer": name,
                     "learning rate": options.learning_rate, "seed": config.seed,
                     "started from": config[self.start_option]}
         plot = "" if config.plot_file else "loss.png"
-        write_card(type(self.task), folder, Training(settings, config[self.data_option], evaluated_on, scores, plot,
+        write_card(type(self.task), folder, Training(settings, data[self.data_option], evaluated_on, scores, plot,
                                                self.scored_weights))
-        return names_of_files(self.task, folder)
+        return data | names_of_files(self.task, folder)

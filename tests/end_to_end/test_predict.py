@@ -11,7 +11,7 @@ import pytest
 import yaml
 from mindspore import Tensor, nn
 from pages import Page
-from toy_finetuning import SEQ_LENGTH, VOCAB_SIZE, tiny_options, toy_rows, write_rows
+from toy_finetuning import SEQ_LENGTH, VOCAB_SIZE, tiny_options, toy_rows
 
 import export
 import predict
@@ -33,16 +33,25 @@ TEXTS = ["w10 w11 w12", "w31 w37 w30 w33 w33 w35 w36", "w22 w20", "w10 " * 30]
 LABELS = ["zero", "two", "one", "zero"]
 
 
+def write_table(path, rows):
+    """The texts of toy rows with the names of their classes."""
+    lines = [(" ".join(VOCABULARY[i] for i in ids[1:mask.sum() - 1]), ["zero", "one", "two"][label[0]])
+             for ids, mask, label in zip(rows["input_ids"], rows["input_mask"], rows["label_ids"], strict=True)]
+    path.write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in lines), encoding="utf-8")
+
+
 @pytest.fixture(scope="session")
 def model(tmp_path_factory):
     """Options for a trained classifier, its vocabulary and its labels."""
     folder = tmp_path_factory.mktemp("model")
     (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n", encoding="utf-8")
     (folder / "labels.txt").write_text("zero\none\ntwo\n", encoding="utf-8")
-    write_rows(folder / "train.mindrecord", toy_rows(60))
-    write_rows(folder / "dev.mindrecord", toy_rows(21, seed=1))
+    write_table(folder / "train.csv", toy_rows(60))
+    write_table(folder / "dev.csv", toy_rows(21, seed=1))
     run_classifier.main(tiny_options(folder, folder / "out", epoch_num=8, label_file_path=folder / "labels.txt",
-                                     vocab_file_path=folder / "vocab.txt"))
+                                     vocab_file_path=folder / "vocab.txt", data_cache_dir=folder / "cache",
+                                     train_data_file_path=folder / "train.csv",
+                                     eval_data_file_path=folder / "dev.csv"))
     return ["--config_path", str(folder / "out" / "classifier_config.yaml"),
             "--load_finetune_checkpoint_path", str(folder / "out")]
 
@@ -57,6 +66,14 @@ def test_texts_of_the_command_line(model, capsys):
     assert [item["label"] for item in found] == LABELS
     assert all(0.4 < item["probability"] <= 1 for item in found)
     assert list(found[0]) == ["text", "label", "label_id", "probability"]
+
+
+def test_the_saved_configuration_names_the_table_and_not_what_was_made_of_it(model, capsys):
+    saved = yaml.safe_load(Path(model[1]).read_text())
+    assert Path(saved["eval_data_file_path"]).name == "dev.csv"
+    scores = run_classifier.main([*model, "--do_train", "false"])
+    best = json.loads((Path(model[-1]) / "classifier_best.about.json").read_text())["results"]
+    assert scores["accuracy"] == pytest.approx(best["accuracy"])
 
 
 def test_file_in_file_out(model, tmp_path):

@@ -39,8 +39,8 @@ class Pretraining(TaskJob[PretrainTask]):
     output_option = "save_checkpoint_path"
     recipe_keys = ("seed", "do_shuffle", "accumulation_steps", "train_steps", "epoch_size")
 
-    def __init__(self, config: Config, device: DeviceInfo) -> None:
-        super().__init__(PretrainTask.from_config(config, device.target))
+    def __init__(self, config: Config, device: DeviceInfo, asked: Config | None = None) -> None:
+        super().__init__(PretrainTask.from_config(config, device.target), asked)
         self.batch_size = self.task.batch_size
         self.shuffle = config.do_shuffle
         self.limits = self.task.limits

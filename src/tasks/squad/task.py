@@ -110,7 +110,8 @@ class SquadTask(FinetuneTask):
     @property
     def predictions_names(self) -> tuple[str, ...]:
         """As `write_predictions` has them."""
-        return self.predictions_name, f"nbest_{self.predictions_name}", "null_odds.json"
+        items = f"{self.name}_{Path(self.predictions_name).stem}.jsonl"
+        return self.predictions_name, f"nbest_{self.predictions_name}", "null_odds.json", items
 
     # ------------------------------------------------------------ records
 
