@@ -21,8 +21,8 @@ def main(argv: list[str] | None = None) -> None:
     weights = WeightsOption(weights_in_use, open_model)
     with cloud_storage(load_config("Pre-train BERT or BERT-NEZHA.", PretrainTask.config_file, argv, weights)) as asked:
         options = ["data_dir", *(["eval_data_dir"] if asked.train_with_eval else [])]
+        device = set_up_device(asked)  # before records are made: that may take its time
         config = prepared_data(asked, PretrainTask, options)
-        device = set_up_device(config)
         run_training(Pretraining(config, device, asked), device)
 
 

@@ -7,7 +7,7 @@ from paths import REPOSITORY
 
 from src import dataset as data
 from src.errors import UserError
-from src.records.columns import pretrain_columns
+from src.records.columns import Limit, pretrain_columns, pretrain_limits
 from src.records.sample_order import SampleOrder
 from src.records.writer import RecordWriter
 
@@ -18,7 +18,7 @@ SIZES = (20, 33)  # records of the two files
 N = sum(SIZES)
 BUCKETS = [8, 16, 32]
 TRIM, GROUP = (data.Bucketing(length_grouping=name) for name in ("trim", "group"))
-LIMITS = data.pretrain_limits(V, 2, S)
+LIMITS = pretrain_limits(V, 2, S)
 
 
 def make_rows(first, count):
@@ -234,7 +234,7 @@ def test_dataset_yields_the_stream(mindrecords):
 
 
 def test_dataset_gives_the_user_error_back(mindrecords):
-    stream = data.BatchStream(mindrecords, 4, 30, seed=5, limits=data.pretrain_limits(10, 2, S))
+    stream = data.BatchStream(mindrecords, 4, 30, seed=5, limits=pretrain_limits(10, 2, S))
 
     def consume():
         with data.user_errors_of(stream):
@@ -252,7 +252,7 @@ def test_a_bad_batch_is_an_error_when_its_step_begins(mindrecords):
     good = list(data.BatchStream(mindrecords, 4, 30, seed=5))
     bound = max(int(batch[0].max()) for batch in good[:3]) + 1
     number = next(n for n, batch in enumerate(good, 1) if batch[0].max() >= bound)
-    stream = data.BatchStream(mindrecords, 4, 30, seed=5, limits={"input_ids": data.Limit(bound, "as in the first")})
+    stream = data.BatchStream(mindrecords, 4, 30, seed=5, limits={"input_ids": Limit(bound, "as in the first")})
     batches = list(data.create_dataset(stream).create_tuple_iterator(num_epochs=1, output_numpy=True))
     assert len(batches) == 30
     assert all(same(*pair) for pair in zip(batches[:number - 1], good, strict=False))

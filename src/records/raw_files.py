@@ -10,10 +10,11 @@ _BEGINNING = 1 << 12  # bytes; either record format begins with numbers that hav
 
 
 def is_raw(path: str | Path) -> bool:
-    """Whether a path that data are read from is a text file, or a directory without any record file."""
+    """Whether a path that data are read from is a text file, or a directory of files none of which has records."""
     path = Path(path)
     if path.is_dir():
-        return not any(next(files_of_format(path, kind), None) for kind in DATASET_FORMATS)
+        has_records = any(next(files_of_format(path, kind), None) for kind in DATASET_FORMATS)
+        return not has_records and any(file.is_file() for file in path.rglob("[!.]*"))
     if not path.is_file():
         return False
     if any(name.search(path.name) for name in RECORD_FILE_NAMES.values()):

@@ -59,8 +59,8 @@ def run_finetuning(help_text: str, task_type: type[FinetuneTask], argv: list[str
     weights = WeightsOption(weights_in_use, open_model)
     with cloud_storage(load_config(help_text, task_type.config_file, argv, weights)) as asked:
         _check_what_to_do(asked, task_type)
+        device = set_up_device(asked)  # before records are made: that may take its time
         config = prepare(asked, task_type, _data_in_use(asked))
-        device = set_up_device(config)
         task = task_type.from_config(config, device.target)
         task.check()
         return run_training(Finetuning(task, asked), device) if config.do_train else evaluate_checkpoint(task, device)

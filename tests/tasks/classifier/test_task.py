@@ -107,7 +107,8 @@ def test_predictions_name_the_texts_beside_the_records(tmp_path):
     def network(ids, mask, segments):
         return Tensor(np.tile(np.float32([0, 2, 1]), (ids.shape[0], 1)))
 
-    task.evaluate(network, task.evaluation_batches()).write_predictions(tmp_path / "found.jsonl")
+    evaluation = task.evaluate(network, task.evaluation_batches())
+    evaluation.write(tmp_path / "found.jsonl", evaluation.items())
     items = [json.loads(line) for line in (tmp_path / "found.jsonl").read_text(encoding="utf-8").splitlines()]
     described = {"label": 1, "label_id": 1, "probability": 0.665241}
     golds = [{"gold": int(label)} for label in rows["label_ids"][:, 0]]

@@ -66,7 +66,7 @@ def evaluate(data, tmp_path, share, **options):
         return Tensor(np.stack([known[row.tobytes()][:width] for row in full]) * mask.asnumpy())
 
     evaluation = task.evaluate(network, task.evaluation_batches())
-    evaluation.write_predictions(tmp_path / "found.jsonl")
+    evaluation.write(tmp_path / "found.jsonl", evaluation.items())
     items = [json.loads(line) for line in (tmp_path / "found.jsonl").read_text(encoding="utf-8").splitlines()]
     ends = rows["input_mask"].sum(axis=1) - 1
     flat = np.concatenate([row[1:end] for row, end in zip(tags, ends, strict=True)])
