@@ -2,6 +2,7 @@
 
     python benchmarks/weak_scaling.py                                   # the small network, three rounds
     python benchmarks/weak_scaling.py --network base --accumulation_steps 8 --steps 5
+    python benchmarks/weak_scaling.py --unbound     # no core is bound, no number of threads given: as the launchers do
 
 Every process has a core of its own, one thread, and the same batch, so that ideal scaling doubles the samples a second.
 The runs, by turns: one process; two that train for themselves at the same time, which share the memory's bandwidth; two
@@ -34,6 +35,8 @@ def main():
     parser.add_argument("--accumulation_steps", type=int, default=1, help="batches in a step")
     parser.add_argument("--rounds", type=int, default=3, help="starts of each run")
     parser.add_argument("--steps", type=int, default=20, help="timed steps in each start, after two that are not")
+    parser.add_argument("--unbound", action="store_true",
+                        help="let the processes share all cores, with as many threads as they choose")
     parser.add_argument("--run", choices=list(RUNS), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.run:
@@ -45,17 +48,20 @@ def main():
     seconds = {run: [] for run in RUNS}
     for _ in range(options.rounds):
         for run in RUNS:
-            seconds[run] += start(run)
+            seconds[run] += start(run, options.unbound)
     report(options, {run: statistics.median(measured) for run, measured in seconds.items()})
 
 
-def start(run):
+def start(run, unbound):
     """Start the processes of a run; return the seconds of each step of the first."""
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"} | {"GLOG_v": "3"}
+    if not unbound:
+        environment["OMP_NUM_THREADS"] = "1"
     command = [str(Path(__file__).resolve()), *sys.argv[1:], "--run", run]
     with tempfile.TemporaryDirectory() as directory:
         launcher = [str(ROOT / "scripts" / "start_ranks.py"), "--processes", str(RUNS[run]), "--log", "log.txt", "--"]
         done = subprocess.run([sys.executable, *launcher, *command], cwd=directory, capture_output=True, text=True,
-                              env=os.environ | {"OMP_NUM_THREADS": "1", "GLOG_v": "3"})
+                              env=environment)
     if done.returncode:
         sys.exit(f"{run} failed:\n{done.stdout[-2000:]}{done.stderr}")
     return next(json.loads(line) for line in done.stdout.splitlines() if line.startswith("["))
@@ -70,6 +76,10 @@ def report(options, seconds):
     for run in RUNS:
         print(f"{run:22} {seconds[run]:8.3f} {1 / seconds[run]:8.2f} {rates[run]:10.2f}")
     alone, apart, together = RUNS
+    if options.unbound:
+        print(f"two processes do {rates[together] / rates[alone]:.2f} times the work of one on all cores (without "
+              f"communication {rates[apart] / rates[alone]:.2f})", flush=True)
+        return
     print(f"efficiency {rates[together] / (2 * rates[alone]):.2f} (without communication "
           f"{rates[apart] / (2 * rates[alone]):.2f}); all-reduce takes "
           f"{1 - seconds[apart] / seconds[together]:.0%} of a step", flush=True)
@@ -77,8 +87,9 @@ def report(options, seconds):
 
 def measure(options):
     """Be one process of a run: return the seconds of each step."""
-    rank = int(os.environ["RANK_ID"])
-    os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[rank]})  # before MindSpore starts threads
+    if not options.unbound:
+        rank = int(os.environ["RANK_ID"])
+        os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[rank]})  # before MindSpore starts threads
     from dataclasses import replace
 
     from mindspore import Tensor

@@ -23,6 +23,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn
 
+from src.cpu_kernels import library
 from src.layers import Dense
 from src.model_utils.communication import any_rank, copy_from_first_rank, from_first_rank, gather
 from src.model_utils.config import load_config
@@ -67,6 +68,11 @@ def signal_in_step_2(_: StopOnDivergence, report: StepReport) -> None:
 
 def check_device(device: DeviceInfo) -> list:
     return [device.target, device.device_id, device.rank, device.rank_size, ms.get_auto_parallel_context("device_num")]
+
+
+def check_cores(device: DeviceInfo) -> int:
+    """The number of threads that the CPU operators will ask for, where the user asks for none."""
+    return library._threads
 
 
 def check_gather(device: DeviceInfo) -> list:
@@ -155,7 +161,8 @@ def train_two_layers(device: DeviceInfo, optimizer: str) -> list:
 
 
 CHECKS: dict[str, Callable] = {
-    "device": check_device, "gather": check_gather, "agreement": check_agreement, "copy": check_copy,
+    "device": check_device, "cores": check_cores, "gather": check_gather, "agreement": check_agreement,
+    "copy": check_copy,
     "overflow_once": lambda device: check_overflow(device, "true"),
     "overflow_each": lambda device: check_overflow(device, "false"),
 } | {f"optimizer {name}": partial(train_two_layers, optimizer=name) for name in ALL_OPTIMIZERS}

@@ -66,6 +66,18 @@ def report_missing() -> None:
         print(f"training is slower than it could be, {misfit}", file=sys.stderr, flush=True)
 
 
+_threads = 0  # one for each core of this process
+
+
+def limit_threads(count: int) -> None:
+    """Let the operators work on so many threads, unless the user's OMP_NUM_THREADS gives another number.
+
+    To be called before the library is looked for, which tells it.
+    """
+    global _threads
+    _threads = count
+
+
 _plain = False
 
 
@@ -105,7 +117,7 @@ def _misfit(path: Path) -> str | None:
     except OSError as error:
         return f"for {path} cannot be loaded: {str(error).splitlines()[0]}"
     threads = os.environ.get("OMP_NUM_THREADS", "")  # the user's, as Python read it before MindSpore changed it
-    loaded.cpu_kernels_ask_for_threads(int(threads) if threads.isdecimal() else 0)
+    loaded.cpu_kernels_ask_for_threads(int(threads) if threads.isdecimal() else _threads)
     loaded.cpu_kernels_misfit.restype = ctypes.c_char_p
     misfit = loaded.cpu_kernels_misfit().decode()
     return f"for {misfit}" if misfit else None

@@ -108,6 +108,7 @@ class Corpus:
             self.size = sum(file.stat().st_size for file in files)  # bytes
         except OSError as error:
             raise UserError(f"{option}: cannot read {error.filename}: {error.strerror}") from error
+        self.num_chunks = 0  # so far
         self.num_documents = 0  # so far
         self.num_selected = 0  # of them
         self.num_split_documents = 0  # so far, those larger than a piece
@@ -126,19 +127,23 @@ class Corpus:
 
     def chunks(self) -> Iterator[Chunk]:
         """Group the pieces of all files; what a chunk holds depends on nothing but the text and the chunk size."""
-        number, pieces, size = 0, [], 0
+        pieces, size = [], 0
         other = None  # the last piece so far whose document is not the newest one's
         for piece in self._pieces():
             if pieces and pieces[-1].document != piece.document:
                 other = pieces[-1]
             length = sum(map(len, piece.lines))
             if pieces and size + length > self.chunk_characters:
-                yield Chunk(number, pieces, self._donor(pieces, other), self.bytes_read)
-                number, pieces, size = number + 1, [], 0
+                yield self._chunk(pieces, other)
+                pieces, size = [], 0
             pieces.append(piece)
             size += length
         if pieces:
-            yield Chunk(number, pieces, self._donor(pieces, other), self.bytes_read)
+            yield self._chunk(pieces, other)
+
+    def _chunk(self, pieces: list[Piece], other: Piece | None) -> Chunk:
+        self.num_chunks += 1
+        return Chunk(self.num_chunks - 1, pieces, self._donor(pieces, other), self.bytes_read)
 
     @staticmethod
     def _donor(pieces: list[Piece], other: Piece | None) -> Piece | None:

@@ -30,6 +30,7 @@ from src.generate_mindrecord.pretrain_instances import (  # noqa: E402
     InstanceOptions,
     Instances,
 )
+from src.generate_mindrecord.shard import WHOLE, EmptyShardError, Shard  # noqa: E402
 from src.model_utils.switch import SWITCH  # noqa: E402
 from src.records.about import accompany  # noqa: E402
 from src.records.columns import DATASET_FORMATS, pretrain_columns  # noqa: E402
@@ -58,7 +59,7 @@ class CorpusSummary(NamedTuple):
 def generate(options: InstanceOptions, input_file: str, output_file: str, vocab_file: str | Path,
              dataset_format: str = "mindrecord", num_workers: int | None = None,
              schema_file: str | Path | None = None, join_lines: str = "auto", held_out_every: int = 0,
-             held_out_file: str | Path | None = None) -> CorpusSummary:
+             held_out_file: str | Path | None = None, shard: Shard = WHOLE) -> CorpusSummary:
     """Make record files from text files; see the options of the command for the meaning of the arguments.
 
     Returns:
@@ -74,8 +75,9 @@ def generate(options: InstanceOptions, input_file: str, output_file: str, vocab_
             raise UserError("--schema_file describes TFRecord files; it needs --dataset_format tfrecord")
         check_output(schema_file, "--schema_file")
     files = find_input_files(input_file)
-    outputs = _find_outputs(output_file, files)
-    held_out = _held_out_output(held_out_every, held_out_file, files, outputs)
+    outputs = _find_outputs(output_file, files, shard)
+    held_out = _held_out_output(held_out_every, held_out_file, files, outputs, shard)
+    shard.check_others([*outputs, *([held_out] if held_out else [])])
     vocab = Vocabulary.from_file(vocab_file)
     duplicates = max(options.dupe_factor, MAX_DUPLICATES_OF_FULL_CHUNK)
 
@@ -85,33 +87,39 @@ def generate(options: InstanceOptions, input_file: str, output_file: str, vocab_
     corpus = corpus_of(Selection(held_out_every))
     if num_workers is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        num_workers = min(cores, 1 + corpus.size // BYTES_WORTH_A_WORKER)
-    _check_room(outputs, options.dupe_factor * corpus.size)
+        num_workers = min(cores, 1 + corpus.size // shard.count // BYTES_WORTH_A_WORKER)
+    _check_room(outputs, options.dupe_factor * corpus.size / shard.count)
     print(f"reading {corpus.size / 1e6:.1f} MB, number of files: {len(files)}", flush=True)
-    summary = _write_records(corpus, vocab, options, outputs, dataset_format, num_workers)
+    summary = _write_records(corpus, vocab, options, outputs, dataset_format, num_workers, shard)
     if schema_file is not None:
+        # The same from every machine, none of which knows how many instances the others make.
         columns = pretrain_columns(options.max_seq_length, options.max_predictions_per_seq)
-        write_schema_json(schema_file, columns, summary.instances)
+        write_schema_json(schema_file, columns, summary.instances if shard.is_whole else None)
+    written = list(outputs)
     if held_out:
-        # For an evaluation the same sentences in several ways say nothing more.
-        _write_records(corpus_of(Selection(held_out_every, held_out=True)), vocab, replace(options, dupe_factor=1),
-                       [held_out], dataset_format, num_workers)
-    accompany([*outputs, *([held_out] if held_out else [])], vocab_file,
+        try:
+            # For an evaluation the same sentences in several ways say nothing more.
+            _write_records(corpus_of(Selection(held_out_every, held_out=True)), vocab, replace(options, dupe_factor=1),
+                           [held_out], dataset_format, num_workers, shard)
+            written.append(held_out)
+        except EmptyShardError:  # they are few, and the other machines have them
+            print(f"note: no held-out instances are in shard {shard}, those before have them all")
+    accompany(written, vocab_file,
               {"task": "pretrain", "do_lower_case": options.do_lower_case, "max_seq_length": options.max_seq_length,
-               "source": input_file})
+               "source": input_file, **({} if shard.is_whole else {"shard": str(shard)})})
     return summary
 
 
 def _write_records(corpus: Corpus, vocab: Vocabulary, options: InstanceOptions, outputs: Sequence[Path],
-                   dataset_format: str, num_workers: int) -> CorpusSummary:
-    """Write the instances of a corpus, and say what was made."""
+                   dataset_format: str, num_workers: int, shard: Shard) -> CorpusSummary:
+    """Write the instances of a corpus, or of a shard of it, and say what was made."""
     started = time.monotonic()
     columns = pretrain_columns(options.max_seq_length, options.max_predictions_per_seq)
     instances = sentences = without_random = 0
     with ExitStack() as stack:
         writers = [stack.enter_context(RecordWriter(output, columns, dataset_format)) for output in outputs]
         progress = stack.enter_context(tqdm(total=corpus.size, unit="B", unit_scale=True, disable=None))
-        made = stack.enter_context(closing(_make_in_order(corpus.chunks(), vocab, options, num_workers)))
+        made = stack.enter_context(closing(_make_in_order(shard.chunks_of(corpus), vocab, options, num_workers)))
         for bytes_read, block in made:
             for number, writer in enumerate(writers):  # instance i of all goes to file i modulo the number of files
                 own = slice((number - instances) % len(writers), None, len(writers))
@@ -121,18 +129,19 @@ def _write_records(corpus: Corpus, vocab: Vocabulary, options: InstanceOptions, 
             without_random += block.num_without_random
             progress.set_postfix_str(f"{instances} instances", refresh=False)
             progress.update(bytes_read - progress.n)
+        shard.check_chunks(corpus)
         if instances == 0:
             held_out = f" of the {corpus.num_selected} documents held out" if corpus.selection.held_out else ""
             raise UserError(f"--input_file: no instance can be made of {sentences} sentences{held_out} in "
                             f"{len(corpus.files)} files; give text with one sentence a line and a blank line between "
                             f"documents")
     summary = CorpusSummary(instances, corpus.num_selected, sentences, time.monotonic() - started)
-    _report(summary, outputs, corpus, without_random, dataset_format)
+    _report(summary, outputs, corpus, without_random, dataset_format, shard)
     return summary
 
 
-def _find_outputs(output_file: str, inputs: Sequence[Path]) -> list[Path]:
-    outputs = [Path(part.strip()) for part in output_file.split(",") if part.strip()]
+def _find_outputs(output_file: str, inputs: Sequence[Path], shard: Shard) -> list[Path]:
+    outputs = [shard.file(Path(part.strip())) for part in output_file.split(",") if part.strip()]
     if not outputs:
         raise UserError("--output_file is empty; give the name of the file to write")
     taken = {path.resolve() for path in inputs}
@@ -144,8 +153,8 @@ def _find_outputs(output_file: str, inputs: Sequence[Path]) -> list[Path]:
     return outputs
 
 
-def _held_out_output(every: int, file: str | Path | None, inputs: Sequence[Path], outputs: Sequence[Path]
-                     ) -> Path | None:
+def _held_out_output(every: int, file: str | Path | None, inputs: Sequence[Path], outputs: Sequence[Path],
+                     shard: Shard) -> Path | None:
     """The file for the records of the documents that are held out; None if there are none."""
     if not every:
         if file is not None:
@@ -153,7 +162,7 @@ def _held_out_output(every: int, file: str | Path | None, inputs: Sequence[Path]
         return None
     if every == 1 or every < 0:
         raise UserError(f"--held_out_every is {every}, expected at least 2, or 0 to hold nothing out")
-    output = Path(file) if file is not None else outputs[0].parent / "eval" / outputs[0].name
+    output = shard.file(Path(file)) if file is not None else outputs[0].parent / "eval" / outputs[0].name
     if any(output.resolve().parent == other.resolve().parent for other in outputs):
         raise UserError(f"--held_out_file: {output} lies beside {outputs[0]}, where a training would read it as well; "
                         f"give a file in another directory")
@@ -162,7 +171,7 @@ def _held_out_output(every: int, file: str | Path | None, inputs: Sequence[Path]
     return check_output(output, "--held_out_file")
 
 
-def _check_room(outputs: Sequence[Path], text_bytes: int) -> None:
+def _check_room(outputs: Sequence[Path], text_bytes: float) -> None:
     """Compare the size of the records, expected from that of the text in all duplicates, with what is free."""
     each = RECORD_BYTES * text_bytes / len(outputs)
     for directory, number in Counter(output.parent for output in outputs if not is_passed_on(output)).items():
@@ -179,7 +188,7 @@ def print_notes(corpus: Corpus, advice: str = "") -> None:
 
 
 def _report(summary: CorpusSummary, outputs: Sequence[Path], corpus: Corpus, without_random: int,
-            dataset_format: str) -> None:
+            dataset_format: str, shard: Shard) -> None:
     for output in outputs:
         if not RECORD_FILE_NAMES[dataset_format].search(output.name):
             print(f"note: training looks for files with {dataset_format!r} in their name, unlike {output.name}")
@@ -193,7 +202,8 @@ def _report(summary: CorpusSummary, outputs: Sequence[Path], corpus: Corpus, wit
               f"a random one from; separate documents by blank lines")
     held_out = "held-out" if corpus.selection.held_out else "total"
     print(f"Wrote {summary.instances} {held_out} instances to {', '.join(map(str, outputs))}")
-    print(f"{summary.documents} documents, {summary.sentences} sentences, {summary.seconds:.1f} s, "
+    documents = "documents," if shard.is_whole else f"documents read; shard {shard}:"
+    print(f"{summary.documents} {documents} {summary.sentences} sentences, {summary.seconds:.1f} s, "
           f"{summary.instances / summary.seconds:.0f} instances/s")
 
 
@@ -281,6 +291,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--held_out_file", metavar="FILE",
         help="record file of the documents that are held out (default: the name of --output_file in the folder eval "
              "beside it)")
+    add("--shard", type=Shard.parse, default=WHOLE, metavar="I/N",
+        help="for N machines that share the text, of which this is number I, such as 2/8 with 1 <= I <= N: write the "
+             "instances of every N-th chunk only, to record files with _I_of_N in their names; together the machines "
+             "write those of one run (default: all, under the name as given)")
     add("--dataset_format", choices=DATASET_FORMATS, default="mindrecord", help="default %(default)s")
     add("--schema_file", metavar="FILE", help="also write the schema file of the TFRecord files")
     add("--num_workers", type=int, metavar="N",

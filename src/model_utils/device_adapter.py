@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import mindspore as ms
 from mindspore.communication import get_group_size, get_rank, init
 
-from src.cpu_kernels.library import bfloat16_misfit
+from src.cpu_kernels.library import bfloat16_misfit, limit_threads
 from src.errors import UserError
 from src.model_utils.config import Config
 
@@ -59,6 +59,10 @@ def set_up_device(config: Config) -> DeviceInfo:
     if not launch:
         return DeviceInfo(target, device_id, rank=0, rank_size=1)
     rank = _join_processes(launch)
+    if target == "CPU":
+        from src.model_utils.core_share import core_share
+
+        limit_threads(core_share(launch.rank_size))
     if rank:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - until the process ends
     return DeviceInfo(target, device_id, rank, launch.rank_size)

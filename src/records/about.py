@@ -22,7 +22,7 @@ from src.text_files import check_regular
 
 VOCABULARY = "vocab.txt"
 _KINDS = {"vocab_file": str, "vocab_crc32": str, "do_lower_case": bool, "max_seq_length": int, "text_unit": str,
-          "label_file": str, "sentences_file": str, "source": str, "task": str, "num_class": int}
+          "label_file": str, "sentences_file": str, "source": str, "shard": str, "task": str, "num_class": int}
 _ALWAYS_THERE = ("vocab_file", "vocab_crc32")
 
 

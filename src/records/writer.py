@@ -243,11 +243,14 @@ class _Shortcut:
             self._write_rows({}, [row.tobytes() for row in merged], False, False)
 
 
-def write_schema_json(path: str | Path, columns: Columns, num_rows: int) -> None:
-    """Write the schema file that describes TFRecord files to MindSpore (`schema_dir`, `schema_file_path`)."""
+def write_schema_json(path: str | Path, columns: Columns, num_rows: int | None) -> None:
+    """Write the schema file that describes TFRecord files to MindSpore (`schema_dir`, `schema_file_path`).
+
+    Without a number of rows it sets the readers no limit.
+    """
     schema = {
         "datasetType": "TF",
-        "numRows": num_rows,
+        **({} if num_rows is None else {"numRows": num_rows}),
         # TFRecord has no int32: the files hold int64.
         "columns": {name: {"type": "int64" if dtype == "int32" else dtype, "rank": 1, "shape": [length]}
                     for name, (dtype, length) in columns.items()},

@@ -92,11 +92,11 @@ def test_network_in_bfloat16_without_the_library(other_folder):
         tensor_type(float_type("bfloat16", "compute_type"))
 
 
-@pytest.mark.parametrize(("asked_for", "threads"), [({"OMP_NUM_THREADS": "3"}, 3),
-                                                    ({}, len(os.sched_getaffinity(0)))])
-def test_number_of_threads(library, asked_for, threads):
+@pytest.mark.parametrize(("asked_for", "limit", "threads"), [({"OMP_NUM_THREADS": "3"}, 5, 3), ({}, 5, 5),
+                                                             ({}, 0, len(os.sched_getaffinity(0)))])
+def test_number_of_threads(library, asked_for, limit, threads):
     """MindSpore sets OMP_NUM_THREADS to 1 for itself when it is imported."""
-    code = ("import ctypes; from src.cpu_kernels.library import library\n"
+    code = (f"import ctypes; from src.cpu_kernels.library import library, limit_threads; limit_threads({limit})\n"
             "print(ctypes.CDLL(str(library())).cpu_kernels_threads())")
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"} | asked_for
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT,

@@ -6,8 +6,9 @@ import mindspore as ms
 import numpy as np
 import pytest
 
+from src.cpu_kernels import library
 from src.errors import UserError
-from src.model_utils import device_adapter
+from src.model_utils import core_share, device_adapter
 from src.model_utils.config import Config, load_config
 from src.model_utils.device_adapter import DeviceInfo, resolve_compute_type, set_up_device, target_of
 from src.model_utils.local_adapter import get_device_id, get_device_num, get_rank_id
@@ -32,6 +33,8 @@ def joined(monkeypatch):
     monkeypatch.setattr(device_adapter, "get_rank", lambda: 1)
     monkeypatch.setattr(device_adapter, "get_group_size", lambda: 2)
     monkeypatch.setattr(ms, "set_auto_parallel_context", lambda **_: None)
+    monkeypatch.setattr(core_share, "core_share", lambda rank_size: 10 // rank_size)
+    monkeypatch.setattr(library, "_threads", 0)
     monkeypatch.setattr(sys, "stdout", sys.stdout)
 
 
@@ -118,6 +121,11 @@ def test_other_ranks_print_nothing(joined, capsys):
     print("accuracy")
     print("warning", file=sys.stderr)
     assert capsys.readouterr() == ("", "warning\n")
+
+
+def test_the_operators_get_the_share_of_the_cores(joined):
+    set_up_device(config("--distribute", "true"))
+    assert library._threads == 5
 
 
 def test_number_of_devices_must_be_that_of_the_launcher(joined, monkeypatch):

@@ -406,6 +406,7 @@ case "$1 $2" in
     "-c import sysconfig"*) echo "$here/../packages" ;;
     "-c import sys;"*) exit "${VERSION_STATUS:-0}" ;;
     "-c "*) exit 0 ;;
+    "-m src.cpu_kernels.build") echo "${BUILD_ERROR:-built}" >&2; [[ -z ${BUILD_ERROR:-} ]]; exit ;;
     *) printf 'runs %s\\n' "$*"; case "$*" in "-m ruff"*) exit "${RUFF_STATUS:-0}" ;; esac ;;
 esac
 """
@@ -461,6 +462,17 @@ def test_run_tests_installs_checks_and_tests(run_in_clone, clone, tmp_path, scri
 def test_arguments_reach_pytest_and_the_quick_start(run_in_clone):
     assert f"{PYTEST} -k a b\n" in run_in_clone("scripts/run_tests.sh", "-k", "a b").stdout
     assert "runs quick_start.py --seed 3" in run_in_clone("scripts/quick_start.sh", "--seed", "3").stdout
+
+
+def test_the_quick_start_builds_the_cpu_operators_quietly(run_in_clone):
+    assert run_in_clone("scripts/quick_start.sh").stdout.splitlines()[-2:] == ["installed", "runs quick_start.py"]
+
+
+def test_the_quick_start_goes_on_without_cpu_operators(run_in_clone):
+    done = run_in_clone("scripts/quick_start.sh", BUILD_ERROR="error: no C++ compiler found")
+    assert done.returncode == 0 and done.stderr == ""
+    assert done.stdout.splitlines()[-2:] == ["going on without the CPU operators: no C++ compiler found",
+                                             "runs quick_start.py"]
 
 
 def test_slow_tests_run_when_asked_for(run_in_clone):

@@ -158,6 +158,10 @@ def test_each_rank_knows_its_place(two_ranks: Outcome) -> None:
     assert [outcome["device"] for outcome in two_ranks.ranks] == [["CPU", rank, rank, 2, 2] for rank in range(2)]
 
 
+def test_ranks_share_the_cores(two_ranks: Outcome) -> None:
+    assert [outcome["cores"] for outcome in two_ranks.ranks] == [max(1, len(os.sched_getaffinity(0)) // 2)] * 2
+
+
 def test_arrays_of_any_lengths_reach_every_rank_bit_by_bit(two_ranks: Outcome) -> None:
     nan, minus_zero = 0x7FC00000, 0x80000000
     ids = [[0, 1, 2]], [[100, 101, 102], [103, 104, 105]]
