@@ -138,7 +138,7 @@ void attend_gradient(const Sizes &n, const Heads<const T> &x, const RelativePosi
     parallel(n.batch * n.heads, [&](int64_t head) { of_one(head, nullptr); });
     return;
   }
-  ColumnSums sums(n.batch * n.heads, positions.size(), 1);
+  ColumnSums sums(n.batch * n.heads, positions.size(), 1, 1);
   sums.for_rows(of_one);
   sums.total(0, dtable + positions.first());
 }

@@ -49,8 +49,9 @@ class Converted<bfloat16> {
 // result does not depend on the number of threads or on who came first.
 class ColumnSums {
  public:
-  ColumnSums(int64_t rows, int64_t columns, int matrices)
-      : columns_(columns * matrices), width_(columns), grain_(std::max<int64_t>(rows_at_a_time(columns), (rows + 63) / 64)),
+  ColumnSums(int64_t rows, int64_t columns, int matrices) : ColumnSums(rows, columns, matrices, rows_at_a_time(columns)) {}
+  ColumnSums(int64_t rows, int64_t columns, int matrices, int64_t least_grain)
+      : columns_(columns * matrices), width_(columns), grain_(std::max<int64_t>(least_grain, (rows + 63) / 64)),
         pieces_((rows + grain_ - 1) / grain_), rows_(rows), sums_(pieces_ * columns_) {}
 
   // Call work(row, sums) for every row, in order within a piece; `sums` points to those of the first matrix and adds up.
