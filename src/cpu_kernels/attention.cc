@@ -98,10 +98,7 @@ void attend(const Sizes &n, const Heads<const T> &x, const RelativePositions<T> 
                   static_cast<uint32_t>(start), probabilities + start, dropped.data() + row * length);
     }
     multiply(matrix(dropped.data(), length, length), n.of_head(x.value, head), n.of_head(context, head));
-    if (positions.exist()) {
-      multiply(ByDistance<T>(positions, dropped.data()).get(), positions.vectors(), n.of_head(context, head), nullptr,
-               true);
-    }
+    if (positions.exist()) positions.add_weighted_sums(dropped.data(), n.of_head(context, head));
   });
 }
 
@@ -125,14 +122,13 @@ void attend_gradient(const Sizes &n, const Heads<const T> &x, const RelativePosi
     multiply(of_dropped.transposed(), n.of_head(dcontext, head), n.of_head(dx.value, head));
     multiply(of_scores, n.of_head(x.key, head), n.of_head(dx.query, head));
     multiply(of_scores.transposed(), n.of_head(x.query, head), n.of_head(dx.key, head));
-    if (!positions.exist()) return;
-    const ByDistance<T> scores_by_distance(positions, dscores.data());
-    multiply(scores_by_distance.get(), positions.vectors(), n.of_head(dx.query, head), nullptr, true);
-    if (dvectors == nullptr) return;
-    const Matrix target = matrix(dvectors, positions.count(), n.head_width);
-    const ByDistance<T> dropped_by_distance(positions, dropped.data());
-    multiply(scores_by_distance.get().transposed(), n.of_head(x.query, head), target, nullptr, true);
-    multiply(dropped_by_distance.get().transposed(), n.of_head(dcontext, head), target, nullptr, true);
+    if (positions.exist()) {
+      positions.add_weighted_sums(dscores.data(), n.of_head(dx.query, head));
+      if (dvectors != nullptr) {
+        positions.add_gradient(dscores.data(), n.of_head(x.query, head), dvectors);
+        positions.add_gradient(dropped.data(), n.of_head(dcontext, head), dvectors);
+      }
+    }
   };
   if (dtable == nullptr) {
     parallel(n.batch * n.heads, [&](int64_t head) { of_one(head, nullptr); });

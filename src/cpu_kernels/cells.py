@@ -97,8 +97,8 @@ class Attention(Product):
         """Map x [R,H] to [R,H].
 
         query, key, value and output are weights [H,H]; table [2K+1,D] holds the vectors of relative positions,
-        `NO_TABLE` stands for none; mask [B,S] is added to the scores; the last four are the keys int32 [1,3] and probabilities
-        [1] of dropout on the probabilities and on the output.
+        `NO_TABLE` stands for none; mask [B,S] is added to the scores; the last four are the keys int32 [1,3] and
+        probabilities [1] of dropout on the probabilities and on the output.
         """
         if self.rounds:
             query, key, value, output = self.round(query), self.round(key), self.round(value), self.round(output)

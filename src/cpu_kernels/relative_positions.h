@@ -21,11 +21,8 @@ class RelativePositions {
         first_(exist_ ? (rows / 2 - reach_) * width : 0), vectors_(table + first_, exist_ ? size() : 0) {}
 
   bool exist() const { return exist_; }
-  int64_t length() const { return length_; }
-  int64_t count() const { return 2 * reach_ + 1; }    // C: the distances within a sequence
-  int64_t size() const { return count() * width_; }   // of their vectors, as numbers
-  int64_t first() const { return first_; }            // of these in the table
-  Matrix vectors() const { return matrix(vectors_.data(), count(), width_); }
+  int64_t size() const { return count() * width_; }  // numbers of the vectors that a sequence of this length needs,
+  int64_t first() const { return first_; }           // and the place of the first one in the table
 
   // scores[f,t] += x[f] r[t - f], for x [S,D] and scores [S,S].
   void add_scores(const Matrix &x, float *scores) const {
@@ -41,6 +38,26 @@ class RelativePositions {
     }
   }
 
+  // y[f] += the sum over t of weights[f,t] r[t - f], for weights [S,S] and y [S,D].
+  void add_weighted_sums(const T *weights, const Matrix &y) const {
+    const Buffer<T> by_distance(length_ * count());
+    sum_by_distance(weights, by_distance.data());
+    multiply(matrix(by_distance.data(), length_, count()), vectors(), y, nullptr, true);
+  }
+
+  // dr[t - f] += weights[f,t] x[f]: the gradient of the vectors, where one of the functions above has x or the gradient
+  // of y for x [S,D] and the gradient of the scores or the weights for weights [S,S].
+  void add_gradient(const T *weights, const Matrix &x, float *dvectors) const {
+    const Buffer<T> by_distance(length_ * count());
+    sum_by_distance(weights, by_distance.data());
+    multiply(matrix(by_distance.data(), length_, count()).transposed(), x, matrix(dvectors, count(), width_), nullptr,
+             true);
+  }
+
+ private:
+  int64_t count() const { return 2 * reach_ + 1; }  // C, the distances within a sequence
+  Matrix vectors() const { return matrix(vectors_.data(), count(), width_); }
+
   // sums[f,t - f] = weights[f,t] where that is within reach, and farther ones are summed; weights [S,S], sums [S,C].
   void sum_by_distance(const T *weights, T *sums) const {
     for (int64_t row = 0; row < length_; ++row) {
@@ -55,7 +72,6 @@ class RelativePositions {
     }
   }
 
- private:
   // The first token that is not farther than `reach_` from token `row`, and the one behind the last.
   int64_t nearest(int64_t row) const { return std::max<int64_t>(row - reach_, 0); }
   int64_t farthest(int64_t row) const { return std::min(row + reach_ + 1, length_); }
@@ -69,21 +85,6 @@ class RelativePositions {
   bool exist_;
   int64_t length_, width_, reach_, first_;
   Converted<T> vectors_;
-};
-
-// Weights [S,S] of tokens as weights [S,C] of distances.
-template <typename T>
-class ByDistance {
- public:
-  ByDistance(const RelativePositions<T> &positions, const T *weights)
-      : length_(positions.length()), count_(positions.count()), sums_(length_ * count_) {
-    positions.sum_by_distance(weights, sums_.data());
-  }
-  Matrix get() const { return matrix(sums_.data(), length_, count_); }
-
- private:
-  int64_t length_, count_;
-  Buffer<T> sums_;
 };
 
 }  // namespace cpu_kernels
