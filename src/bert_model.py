@@ -246,11 +246,6 @@ class BertOutput(nn.Cell):
         return self.layernorm(self.dropout(self.dense(x), number).astype(ms.float32) + residual)
 
 
-def fuses_attention(config: BertConfig) -> bool:
-    """Whether attention and what follows it are one operator on CPU; the operator knows no relative positions."""
-    return uses_cpu_kernels(config.compute_type) and not config.use_relative_positions
-
-
 class BertSelfAttention(nn.Cell):
     """Attention with its output projection and residual."""
 
@@ -259,23 +254,31 @@ class BertSelfAttention(nn.Cell):
         self.compute_type = tensor_type(config.compute_type)
         self.attention = BertAttention(config, attention_dropout)
         self.output = BertOutput(config.hidden_size, config, hidden_dropout)
-        self.uses_kernel = fuses_attention(config)
+        self.uses_kernel = uses_cpu_kernels(config.compute_type)
         if self.uses_kernel:
-            self.kernel = cpu_cells().Attention(config.num_attention_heads, config.compute_type)
+            self.kernel = cpu_cells().Attention(config.num_attention_heads, config.compute_type,
+                                                self.attention.has_own_table)
+            self.no_table = cpu_cells().NO_TABLE
 
     def construct(self, x: Tensor, additive_mask: Tensor, relative: Tensor | None, number: Tensor) -> Tensor:
         """Map x [B*S,H] to [B*S,H]."""
         if self.uses_kernel:
-            return self.fused(x, additive_mask, number)
+            return self.fused(x, additive_mask, self.table(relative), number)
         return self.output(self.attention(x.astype(self.compute_type), additive_mask, relative, number), x, number)
 
-    def fused(self, x: Tensor, additive_mask: Tensor, number: Tensor) -> Tensor:
+    def table(self, relative: Tensor | None) -> Tensor:
+        """Return the vectors of all distances [2K+1,D]; without relative positions what stands for none."""
+        if self.attention.has_own_table:
+            return self.attention._generate_relative_positions_embeddings.embeddings_table
+        return self.no_table if relative is None else relative
+
+    def fused(self, x: Tensor, additive_mask: Tensor, table: Tensor, number: Tensor) -> Tensor:
         """Do the same with one operator; additive_mask is [B,1,1,S]."""
         query, key, value = self.attention.query_layer, self.attention.key_layer, self.attention.value_layer
         dense, norm = self.output.dense, self.output.layernorm
         return self.kernel(
             x, query.weight, key.weight, value.weight, dense.weight, query.bias, key.bias, value.bias, dense.bias,
-            norm.gamma, norm.beta, additive_mask.reshape((-1, additive_mask.shape[3])),
+            norm.gamma, norm.beta, table, additive_mask.reshape((-1, additive_mask.shape[3])),
             *self.attention.dropout.key_and_rate(number), *self.output.dropout.key_and_rate(number))
 
 
@@ -309,13 +312,15 @@ class BertTransformer(nn.Cell):
     """The stack of blocks, and what they share: the mask and the relative positions.
 
     `relative` is what a block needs of the distances t - f, clipped to [-K, K] and shifted to start at 0: themselves
-    [F,T] when each block has its own learned table, their vectors [F,T,D] when these are fixed, None without relative
-    positions. `number` [1,1] counts the blocks, so that each has its own dropout.
+    [F,T] when each block has its own learned table, their vectors [F,T,D] when these are fixed (where attention is one
+    operator the table of all vectors [2K+1,D]), None without relative positions. `number` [1,1] counts the blocks, so
+    that each has its own dropout.
     """
 
     def __init__(self, config: BertConfig, attention_dropout: float, hidden_dropout: float):
         super().__init__()
-        self.tiles_mask = device_forms().tiles_mask and not fuses_attention(config)
+        self.uses_kernel = uses_cpu_kernels(config.compute_type)
+        self.tiles_mask = device_forms().tiles_mask
         self.num_heads = config.num_attention_heads
         self.use_relative_positions = config.use_relative_positions
         self.max_relative_position = config.max_relative_position
@@ -330,7 +335,8 @@ class BertTransformer(nn.Cell):
         length = input_mask.shape[1]
         mask = input_mask.reshape((-1, 1, 1, length)).astype(ms.float32)
         additive_mask = (1.0 - mask) * MASKED_SCORE  # [B,1,1,T]
-        if self.tiles_mask:  # once for all blocks: a sum that broadcasts takes more memory, see `src.cpu_forms.spread`
+        # Once for all blocks: a sum that broadcasts takes more memory, see `src.cpu_forms.spread`.
+        if self.tiles_mask and not self.uses_kernel:
             additive_mask = ops.tile(additive_mask, (1, self.num_heads, length, 1))  # [B,N,F,T]
         relative = self.relative_positions(length) if self.use_relative_positions else None
         x = embeddings.reshape((-1, embeddings.shape[-1]))  # [B*S,H]: two axes are the fastest for every product
@@ -342,6 +348,8 @@ class BertTransformer(nn.Cell):
 
     def relative_positions(self, length: int) -> Tensor:
         """Return `relative` for sequences of this length."""
+        if self.uses_kernel and self.fixed_table is not None:
+            return self.fixed_table
         k = self.max_relative_position
         positions = ops.arange(length)
         distances = ops.clamp(positions - positions.reshape((-1, 1)), -k, k) + k  # [F,T]

@@ -1,11 +1,13 @@
 // The first half of a transformer block: normalize(dropout(attention(x) Wo^T + bo) + x).
 //
-// B batch, S sequence, R = B * S rows, N heads, D width of a head, H = N * D.
+// B batch, S sequence, R = B * S rows, N heads, D width of a head, H = N * D, K where distances are clipped. NEZHA's
+// relative positions are a table [2K+1,D] (see relative_positions.h), which has one row where there are none.
 #include <cmath>
 
 #include "linear.h"
 #include "maths.h"
 #include "operator.h"
+#include "relative_positions.h"
 #include "residual_norm.h"
 
 using namespace cpu_kernels;
@@ -24,6 +26,8 @@ struct Sizes {
   int64_t numbers() const { return rows() * width(); }
   LinearSizes linear() const { return {rows(), width(), width()}; }
   NormSizes norm() const { return {rows(), width()}; }
+  template <typename T>
+  RelativePositions<T> positions(const float *table, int64_t rows) const { return {table, rows, length, head_width}; }
   float scale() const { return 1.0f / std::sqrt(static_cast<float>(head_width)); }
 
   // The part of values [R,H] that head number `head` of all B * N has.
@@ -76,45 +80,63 @@ void softmax_row_gradient(int64_t size, float *gradient, float scale, Dropout dr
 
 template <typename T>
 struct Heads {
-  const T *query, *key, *value;  // [R,H]
+  T *query, *key, *value;  // [R,H]
 };
 
 template <typename T>
-void attend(const Sizes &n, const Heads<T> &x, const float *mask, Dropout dropout, T *probabilities,
-            T *context) {
+void attend(const Sizes &n, const Heads<const T> &x, const RelativePositions<T> &positions, const float *mask,
+            Dropout dropout, T *probabilities, T *context) {
   const int64_t length = n.length, square = length * length;
   parallel(n.batch * n.heads, [&](int64_t head) {
     const Buffer<float> scores(square);
     const Buffer<T> dropped(square);
     multiply(n.of_head(x.query, head), n.of_head(x.key, head).transposed(), matrix(scores.data(), length, length));
+    if (positions.exist()) positions.add_scores(n.of_head(x.query, head), scores.data());
     for (int64_t row = 0; row < length; ++row) {
       const int64_t start = head * square + row * length;
       softmax_row(length, scores.data() + row * length, n.scale(), mask + head / n.heads * length, dropout,
                   static_cast<uint32_t>(start), probabilities + start, dropped.data() + row * length);
     }
     multiply(matrix(dropped.data(), length, length), n.of_head(x.value, head), n.of_head(context, head));
+    if (positions.exist()) positions.add_weighted_sums(dropped.data(), n.of_head(context, head));
   });
 }
 
+// `dtable` is null where the table is not learned.
 template <typename T>
-void attend_gradient(const Sizes &n, const Heads<T> &x, Dropout dropout, const T *probabilities,
-                     const T *dcontext, T *dquery, T *dkey, T *dvalue) {
+void attend_gradient(const Sizes &n, const Heads<const T> &x, const RelativePositions<T> &positions, Dropout dropout,
+                     const T *probabilities, const T *dcontext, const Heads<T> &dx, float *dtable) {
   const int64_t length = n.length, square = length * length;
-  parallel(n.batch * n.heads, [&](int64_t head) {
+  const auto of_one = [&](int64_t head, float *dvectors) {
     const Buffer<float> gradient(square);
     const Buffer<T> dropped(square), dscores(square);
     multiply(n.of_head(dcontext, head), n.of_head(x.value, head).transposed(),
              matrix(gradient.data(), length, length));
+    if (positions.exist()) positions.add_scores(n.of_head(dcontext, head), gradient.data());
     for (int64_t row = 0; row < length; ++row) {
       const int64_t start = head * square + row * length;
       softmax_row_gradient(length, gradient.data() + row * length, n.scale(), dropout, static_cast<uint32_t>(start),
                            probabilities + start, dropped.data() + row * length, dscores.data() + row * length);
     }
     const Matrix of_scores = matrix(dscores.data(), length, length), of_dropped = matrix(dropped.data(), length, length);
-    multiply(of_dropped.transposed(), n.of_head(dcontext, head), n.of_head(dvalue, head));
-    multiply(of_scores, n.of_head(x.key, head), n.of_head(dquery, head));
-    multiply(of_scores.transposed(), n.of_head(x.query, head), n.of_head(dkey, head));
-  });
+    multiply(of_dropped.transposed(), n.of_head(dcontext, head), n.of_head(dx.value, head));
+    multiply(of_scores, n.of_head(x.key, head), n.of_head(dx.query, head));
+    multiply(of_scores.transposed(), n.of_head(x.query, head), n.of_head(dx.key, head));
+    if (positions.exist()) {
+      positions.add_weighted_sums(dscores.data(), n.of_head(dx.query, head));
+      if (dvectors != nullptr) {
+        positions.add_gradient(dscores.data(), n.of_head(x.query, head), dvectors);
+        positions.add_gradient(dropped.data(), n.of_head(dcontext, head), dvectors);
+      }
+    }
+  };
+  if (dtable == nullptr) {
+    parallel(n.batch * n.heads, [&](int64_t head) { of_one(head, nullptr); });
+    return;
+  }
+  ColumnSums sums(n.batch * n.heads, positions.size(), 1, 1);
+  sums.for_rows(of_one);
+  sums.total(0, dtable + positions.first());
 }
 
 // The inputs that forward and backward share, but for the biases.
@@ -125,12 +147,13 @@ struct Weights {
 
 template <typename T>
 void forward(const Arguments &arguments) {
-  const Sizes n(arguments, 0, 11, 17);
+  const Sizes n(arguments, 0, 12, 18);
   Reader read(arguments);
   const float *x = read.floats();                                                    // [R,H]
   const Weights<T> weights = {read.in<T>(), read.in<T>(), read.in<T>(), read.in<T>()};
   const float *query_bias = read.floats(), *key_bias = read.floats(), *value_bias = read.floats();
   const float *bias = read.floats(), *gamma = read.floats(), *beta = read.floats();  // [H]
+  const auto positions = n.positions<T>(read.floats(), arguments.length(11, 0));     // [2K+1,D], [1,1] for none
   const float *mask = read.floats();                                                 // [B,S], added to the scores
   const Dropout scores_dropout = read.dropout(), dropout = read.dropout();
   float *out = read.out<float>();                                                    // [R,H]
@@ -142,7 +165,7 @@ void forward(const Arguments &arguments) {
   linear(n.linear(), input.data(), weights.query, query_bias, query);
   linear(n.linear(), input.data(), weights.key, key_bias, key);
   linear(n.linear(), input.data(), weights.value, value_bias, value);
-  attend<T>(n, {query, key, value}, mask, scores_dropout, probabilities, context);
+  attend<T>(n, {query, key, value}, positions, mask, scores_dropout, probabilities, context);
   const Buffer<T> y(n.numbers());
   linear(n.linear(), context, weights.output, bias, y.data());
   residual_norm(n.norm(), y.data(), x, gamma, beta, dropout, out, normal, inverse);
@@ -159,15 +182,16 @@ void projection_gradient(const Sizes &n, const T *dy, const T *x, const T *weigh
 
 template <typename T>
 void backward(const Arguments &arguments) {
-  const Sizes n(arguments, 1, 7, 12);
+  const Sizes n(arguments, 1, 8, 13);
   Reader read(arguments);
   const float *dout = read.floats(), *x = read.floats();
   const Weights<T> weights = {read.in<T>(), read.in<T>(), read.in<T>(), read.in<T>()};
   const float *gamma = read.floats();
+  const auto positions = n.positions<T>(read.floats(), arguments.length(7, 0));
   read.floats();  // the mask, which says B and S
   const Dropout scores_dropout = read.dropout(), dropout = read.dropout();
   const T *probabilities = read.in<T>();
-  const Heads<T> heads = {read.in<T>(), read.in<T>(), read.in<T>()};
+  const Heads<const T> heads = {read.in<T>(), read.in<T>(), read.in<T>()};
   const T *context = read.in<T>();
   const float *normal = read.floats(), *inverse = read.floats();
   float *dx = read.out<float>();
@@ -175,14 +199,16 @@ void backward(const Arguments &arguments) {
   for (float *&dweight : dweights) dweight = read.out<float>();
   for (float *&dbias : dbiases) dbias = read.out<float>();
   float *dgamma = read.out<float>(), *dbeta = read.out<float>();
+  float *dtable = read.has_more() ? read.out<float>() : nullptr;  // of a table that is learned
+  if (dtable != nullptr) std::fill(dtable, dtable + arguments.size(7), 0.0f);
 
   const Buffer<T> dy(n.numbers()), dcontext(n.numbers());
   const Buffer<T> dquery(n.numbers()), dkey(n.numbers()), dvalue(n.numbers());
   residual_norm_gradient(n.norm(), dout, normal, inverse, gamma, dropout, dy.data(), dx, {dgamma, dbeta, dbiases[3]});
   linear_input_gradient(n.linear(), dy.data(), weights.output, dcontext.data());
   linear_weight_gradient(n.linear(), dy.data(), context, dweights[3]);
-  attend_gradient<T>(n, heads, scores_dropout, probabilities, dcontext.data(),
-                     dquery.data(), dkey.data(), dvalue.data());
+  attend_gradient<T>(n, heads, positions, scores_dropout, probabilities, dcontext.data(),
+                     {dquery.data(), dkey.data(), dvalue.data()}, dtable);
   const Converted<T> input(x, n.numbers());
   projection_gradient(n, dquery.data(), input.data(), weights.query, dx, dweights[0], dbiases[0]);
   projection_gradient(n, dkey.data(), input.data(), weights.key, dx, dweights[1], dbiases[1]);

@@ -3,7 +3,8 @@
 They hold no weights: these belong to the cells of `src` whose names the checkpoints have, and are passed in. A call in
 `bprop` that repeats one of `construct` costs nothing: the compiler takes the result from the forward pass.
 
-Shapes at line ends: R rows, that is B batch times S sequence, H hidden, I inner width, V vocabulary, C classes.
+Shapes at line ends: R rows, that is B batch times S sequence, H hidden, D width of a head, I inner width, V vocabulary,
+C classes, K the distance at which relative positions are clipped.
 """
 
 from typing import Any
@@ -14,7 +15,7 @@ from mindspore import Parameter, Tensor, nn, ops
 
 from src.cpu_kernels import operators
 
-NO_KEY = np.zeros((1, 3), np.int32)
+NO_TABLE = Tensor(np.zeros((1, 1), np.float32))  # of relative positions
 
 
 class Product(nn.Cell):
@@ -78,43 +79,49 @@ class FeedForward(Product):
 
 
 class Attention(Product):
-    """The first half of a block: normalize(dropout(attention(x) Wo^T + bo) + x)."""
+    """The first half of a block: normalize(dropout(attention(x) Wo^T + bo) + x).
 
-    def __init__(self, num_heads: int, compute_type: Any):
+    A table of relative positions that is not learned has no gradient.
+    """
+
+    def __init__(self, num_heads: int, compute_type: Any, learns_table: bool = False):
         super().__init__(compute_type)
-        self.operators = operators.AttentionOperators(num_heads, compute_type)
+        self.learns_table = learns_table
+        self.operators = operators.AttentionOperators(num_heads, compute_type, learns_table)
         self.forward = self.operators.forward
         self.backward = self.operators.backward
 
     def construct(self, x: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Tensor, query_bias: Tensor,
-                  key_bias: Tensor, value_bias: Tensor, output_bias: Tensor, gamma: Tensor, beta: Tensor, mask: Tensor,
-                  probs_key: Tensor, probs_p: Tensor, output_key: Tensor, output_p: Tensor) -> Tensor:
+                  key_bias: Tensor, value_bias: Tensor, output_bias: Tensor, gamma: Tensor, beta: Tensor, table: Tensor,
+                  mask: Tensor, probs_key: Tensor, probs_p: Tensor, output_key: Tensor, output_p: Tensor) -> Tensor:
         """Map x [R,H] to [R,H].
 
-        query, key, value and output are weights [H,H]; mask [B,S] is added to the scores; the last four are the keys
-        int32 [1,3] and probabilities [1] of dropout on the probabilities and on the output.
+        query, key, value and output are weights [H,H]; table [2K+1,D] holds the vectors of relative positions,
+        `NO_TABLE` stands for none; mask [B,S] is added to the scores; the last four are the keys int32 [1,3] and
+        probabilities [1] of dropout on the probabilities and on the output.
         """
         if self.rounds:
             query, key, value, output = self.round(query), self.round(key), self.round(value), self.round(output)
         out, _, _, _, _, _, _, _ = self.forward(
-            x, query, key, value, output, query_bias, key_bias, value_bias, output_bias, gamma, beta, mask,
-            probs_key, probs_p, output_key, output_p)
+            x, query, key, value, output, query_bias, key_bias, value_bias, output_bias, gamma, beta, table,
+            mask, probs_key, probs_p, output_key, output_p)
         return out
 
     def bprop(self, x: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Tensor, query_bias: Tensor,
-              key_bias: Tensor, value_bias: Tensor, output_bias: Tensor, gamma: Tensor, beta: Tensor, mask: Tensor,
-              probs_key: Tensor, probs_p: Tensor, output_key: Tensor, output_p: Tensor, out: Tensor,
+              key_bias: Tensor, value_bias: Tensor, output_bias: Tensor, gamma: Tensor, beta: Tensor, table: Tensor,
+              mask: Tensor, probs_key: Tensor, probs_p: Tensor, output_key: Tensor, output_p: Tensor, out: Tensor,
               dout: Tensor) -> tuple[Tensor, ...]:
         """Return the gradients of x and the weights."""
         if self.rounds:
             query, key, value, output = self.round(query), self.round(key), self.round(value), self.round(output)
         _, probs, queries, keys, values, context, normal, inverse = self.forward(
-            x, query, key, value, output, query_bias, key_bias, value_bias, output_bias, gamma, beta, mask,
-            probs_key, probs_p, output_key, output_p)
+            x, query, key, value, output, query_bias, key_bias, value_bias, output_bias, gamma, beta, table,
+            mask, probs_key, probs_p, output_key, output_p)
         gradients = self.backward(
-            dout, x, query, key, value, output, gamma, mask, probs_key, probs_p, output_key, output_p, probs, queries,
-            keys, values, context, normal, inverse)
-        return (*gradients, ops.zeros_like(mask), ops.zeros_like(probs_key), ops.zeros_like(probs_p),
+            dout, x, query, key, value, output, gamma, table, mask, probs_key, probs_p, output_key, output_p, probs,
+            queries, keys, values, context, normal, inverse)
+        dtable = gradients[11] if self.learns_table else ops.zeros_like(table)
+        return (*gradients[:11], dtable, ops.zeros_like(mask), ops.zeros_like(probs_key), ops.zeros_like(probs_p),
                 ops.zeros_like(output_key), ops.zeros_like(output_p))
 
 

@@ -52,6 +52,7 @@ class Reader {
   template <typename T>
   T *out() { return arguments_.at<T>(index_++); }
   const float *floats() { return in<float>(); }
+  bool has_more() const { return index_ < arguments_.count(); }
   Dropout dropout() {  // two inputs
     const int32_t *key = in<int32_t>();
     return Dropout(key, floats());

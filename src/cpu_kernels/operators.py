@@ -107,19 +107,23 @@ class FeedForwardOperators:
 
 
 class AttentionOperators:
-    """Forward and backward of the first half of a block, in one type of products."""
+    """Forward and backward of the first half of a block, in one type of products.
 
-    def __init__(self, num_heads: int, compute_type: Any):
+    The table of relative positions has a gradient if the block learns it.
+    """
+
+    def __init__(self, num_heads: int, compute_type: Any, learns_table: bool):
         self.num_heads = num_heads
+        self.learns_table = learns_table
         f, t = ms.float32, compute_type
         self.forward = operator("Attention", self._shapes, (f, t, t, t, t, t, f, f))
-        self.backward = operator("AttentionGradient", self._gradient_shapes, (f,) * 11)
+        self.backward = operator("AttentionGradient", self._gradient_shapes, (f,) * (11 + learns_table))
 
     def _shapes(self, x: Sequence[int], *others: Sequence[int]) -> Shapes:
-        batch, length = others[10]
+        batch, length = others[11]
         return x, (batch, self.num_heads, length, length), x, x, x, x, x, (x[0],)
 
-    @staticmethod
-    def _gradient_shapes(dout: Sequence[int], x: Sequence[int], weight: Sequence[int], *_: Sequence[int]) -> Shapes:
-        bias = (weight[0],)
-        return x, *([weight] * 4), *([bias] * 6)
+    def _gradient_shapes(self, dout: Sequence[int], x: Sequence[int], weight: Sequence[int], *others: Sequence[int]
+                         ) -> Shapes:
+        bias, table = (weight[0],), others[4]
+        return x, *([weight] * 4), *([bias] * 6), *([table] * self.learns_table)

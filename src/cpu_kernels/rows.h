@@ -49,8 +49,10 @@ class Converted<bfloat16> {
 // result does not depend on the number of threads or on who came first.
 class ColumnSums {
  public:
-  ColumnSums(int64_t rows, int64_t columns, int matrices)
-      : columns_(columns * matrices), width_(columns), grain_(std::max<int64_t>(rows_at_a_time(columns), (rows + 63) / 64)),
+  // A piece has at least `least` rows, 0 for as many as are worth a thread's while if they are only summed.
+  ColumnSums(int64_t rows, int64_t columns, int matrices, int64_t least = 0)
+      : columns_(columns * matrices), width_(columns),
+        grain_(std::max<int64_t>(least ? least : rows_at_a_time(columns), (rows + 63) / 64)),
         pieces_((rows + grain_ - 1) / grain_), rows_(rows), sums_(pieces_ * columns_) {}
 
   // Call work(row, sums) for every row, in order within a piece; `sums` points to those of the first matrix and adds up.

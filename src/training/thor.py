@@ -13,7 +13,6 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
-from src.device_forms import device_forms
 from src.errors import UserError
 from src.layers import Dense
 from src.training.optimizer import NOT_DECAYED, Optimizer, WarmUpPolynomialDecay, scaled
@@ -102,8 +101,6 @@ def observe(network: nn.Cell, block_size: int) -> list[Dense]:
             cell.cell_init_args = f"{cell.cell_init_args} {name}"
         if hasattr(cell, "uses_kernel"):  # a fused operator would pass by the dense layers in it
             cell.uses_kernel = False
-        if hasattr(cell, "tiles_mask"):  # for attention that is not fused
-            cell.tiles_mask = device_forms().tiles_mask
     layers = [cell for _, cell in cells if isinstance(cell, Dense)]
     for layer in layers:
         layer.matmul = ObservedMatMul(layer, block_size)

@@ -87,10 +87,13 @@ def test_bfloat16_is_close(plain_losses, sizes):
     np.testing.assert_allclose(found, plain_losses(**sizes), rtol=1e-2)
 
 
-@pytest.mark.parametrize("compute_type", ["float32", "bfloat16"])
-def test_same_digits_in_every_run(compute_type):
+@pytest.mark.parametrize(("compute_type", "sizes"), [
+    ("float32", {}), ("bfloat16", {}),
+    pytest.param("float32", {"use_relative_positions": True, "max_relative_position": 4}, marks=pytest.mark.slow),
+], ids=["float32", "bfloat16", "nezha"])
+def test_same_digits_in_every_run(compute_type, sizes):
     """Including those of a run that goes on from the state of another one, with dropout and accumulation."""
-    options = {"dropout": 0.2, "compute_type": compute_type}
+    options = {"dropout": 0.2, "compute_type": compute_type, **sizes}
     whole = training_step(**options)
     losses = losses_of(whole, 4)
     first, second = training_step(**options), training_step(**options)

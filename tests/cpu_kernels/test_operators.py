@@ -51,10 +51,11 @@ def test_feed_forward(compute_type, tolerance, sizes, p):
            random(width), random(width)], key_and_rate(KEY, p), tolerance)
 
 
-@TYPES
-@DROPOUT
-@pytest.mark.parametrize("sizes", [(1, 1, 1, 3), (2, 3, 2, 2), (1, 5, 3, 1)])
-def test_attention(compute_type, tolerance, sizes, p):
+def assert_attention(compute_type, tolerance, sizes, p, learned=(), fixed=None):
+    """Compare with the textbook's form, in which every pair of tokens has a vector of its own.
+
+    `learned` and `fixed` are tables of relative positions, at most one of both.
+    """
     batch, length, heads, head_width = sizes
     width, rows = heads * head_width, batch * length
     mask = np.zeros((batch, length))
@@ -65,16 +66,53 @@ def test_attention(compute_type, tolerance, sizes, p):
     def split(x):
         return x.reshape(batch, length, heads, head_width).transpose(0, 2, 1, 3)
 
-    def reference(x, query, key, value, output, query_bias, key_bias, value_bias, output_bias, gamma, beta):
+    def reference(x, query, key, value, output, query_bias, key_bias, value_bias, output_bias, gamma, beta,
+                  table=fixed):
         q, k, v = (split(dense(x, *of)) for of in ((query, query_bias), (key, key_bias), (value, value_bias)))
-        scores = q @ k.transpose(0, 1, 3, 2) / np.sqrt(head_width) + mask[:, None, None]
-        context = (softmax(scores) * in_scores @ v).transpose(0, 2, 1, 3).reshape(rows, width)
+        r = vectors_of_pairs(table, length, head_width)
+        scores = (q @ k.transpose(0, 1, 3, 2) + np.einsum("bnfd,ftd->bnft", q, r)) / np.sqrt(head_width)
+        probs = softmax(scores + mask[:, None, None]) * in_scores
+        context = (probs @ v + np.einsum("bnft,ftd->bnfd", probs, r)).transpose(0, 2, 1, 3).reshape(rows, width)
         return normalize(dense(context, output, output_bias) * in_output + x, gamma, beta)
 
-    weights = [random(width, width, seed=seed) for seed in range(4)]
+    # Normalizing a few numbers that nearly cancel magnifies rounding errors without bound; x keeps them apart.
+    size = 0.3 if compute_type == BF16 else 1.0
+    weights = [size * random(width, width, seed=seed) for seed in range(4)]
     vectors = [random(width, seed=seed) for seed in range(10, 16)]
-    assert_as_reference(cells.Attention(heads, compute_type), reference, [random(rows, width), *weights, *vectors],
-          [tensor(mask), *key_and_rate(KEY, p), *key_and_rate(OTHER_KEY, p)], tolerance)
+    constants = [tensor(mask), *key_and_rate(KEY, p), *key_and_rate(OTHER_KEY, p)]
+    if not learned:
+        constants.insert(0, cells.NO_TABLE if fixed is None else tensor(fixed))
+    assert_as_reference(cells.Attention(heads, compute_type, bool(learned)), reference,
+          [random(rows, width), *weights, *vectors, *learned], constants, tolerance)
+
+
+def vectors_of_pairs(table, length, width):
+    """The vectors [F,T,D] of the distances t - f, clipped to those of `table` [2K+1,D]; zeros without one."""
+    if table is None:
+        return np.zeros((length, length, width))
+    k = len(table) // 2
+    return np.array([[table[max(-k, min(k, t - f)) + k] for t in range(length)] for f in range(length)])
+
+
+@TYPES
+@DROPOUT
+@pytest.mark.parametrize("sizes", [(1, 1, 1, 3), (2, 3, 2, 2), (1, 5, 3, 1)])
+def test_attention(compute_type, tolerance, sizes, p):
+    assert_attention(compute_type, tolerance, sizes, p)
+
+
+@TYPES
+@DROPOUT
+@pytest.mark.parametrize(("sizes", "k"), [((1, 1, 1, 3), 2), ((2, 3, 2, 2), 4), ((2, 6, 1, 3), 2), ((3, 5, 3, 1), 1)])
+def test_attention_with_learned_relative_positions(compute_type, tolerance, sizes, k, p):
+    """One row, a table that is longer than the sequence, and shorter ones."""
+    assert_attention(compute_type, tolerance, sizes, p, learned=[random(2 * k + 1, sizes[3], seed=20)])
+
+
+@TYPES
+@pytest.mark.parametrize("k", [1, 5])
+def test_attention_with_fixed_relative_positions(compute_type, tolerance, k):
+    assert_attention(compute_type, tolerance, (2, 4, 2, 3), 0.3, fixed=random(2 * k + 1, 3, seed=20))
 
 
 @pytest.mark.parametrize("shape", [(1, 2), (3, 17), (20, 1)])
