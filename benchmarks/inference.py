@@ -1,13 +1,13 @@
-"""How fast an exported classifier answers: MINDIR in Python, the C++ program, ONNX Runtime (float32, int8), and PyTorch.
+"""How fast an exported classifier answers: MINDIR in Python, the C++ program, ONNX Runtime, also in int8, and PyTorch.
 
     python benchmarks/inference.py                     # BERT-base, batch 1 and 8, length 128
     python benchmarks/inference.py --network tiny --runs 5
     python benchmarks/inference.py --ways onnx int8 pytorch --pytorch_python ../torch/bin/python
 
-Random weights, float32 but for the int8 model. Every figure is of a process of its own: the seconds from its start to the first answer, and
-the median of the runs after it. The processes of all ways alternate, and the best of the rounds counts, so that other
-work on the machine hits all alike. The last column compares with PyTorch. The C++ program must have been built, see
-ascend310_infer/build.sh.
+Random weights, float32 but for the int8 model. Every figure is of a process of its own: the seconds from its start to
+the first answer, and the median of the runs after it. The processes of all ways alternate, and the best of the rounds
+counts, so that other work on the machine hits all alike. The last column compares with PyTorch. The C++ program must
+have been built, see ascend310_infer/build.sh.
 """
 
 import argparse

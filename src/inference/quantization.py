@@ -2,8 +2,8 @@
 
 The products of the encoder's layers take int8 weights, with a scale for each output, and uint8 activations, whose scale
 is found anew for each tensor while the model runs: the scores of a text depend a little on its batch. The vectors of
-words are stored in 8 bits. Attention scores, layer normalisation and the head, which takes no time, stay in float32. All
-operators are standard ones.
+words are stored in 8 bits. Attention scores, layer normalisation and the head, which takes no time, stay in float32.
+All operators are standard ones.
 """
 
 from pathlib import Path

@@ -133,7 +133,8 @@ def test_predictions(classifier, tmp_path, capsys):
     texts = [word for text in ("w7 w8 w21", "w30") for word in ("--text", text)]
     found = []
     for name in ("float32.onnx", "int8.onnx"):
-        predict.main([*options, "--vocab_file_path", str(tmp_path / "vocab.txt"), "--model", str(folder / name), *texts])
+        predict.main([*options, "--vocab_file_path", str(tmp_path / "vocab.txt"), "--model", str(folder / name),
+                      *texts])
         found.append([json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")])
     assert [line["label"] for line in found[0]] == [line["label"] for line in found[1]]
     assert found[0] != found[1]
@@ -169,6 +170,6 @@ def test_mistakes(classifier, options, message):
 @pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
 def test_absent_packages(classifier, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(UserError, match=f"needs the package {package} .*pip install -r requirements-onnx.txt") as caught:
+    with pytest.raises(UserError, match=f"needs the package {package} .*pip install -r requirements-onnx") as caught:
         export_as(classifier[0], "new.onnx", [*classifier[1], *INT8])
     assert "\n" not in str(caught.value)
