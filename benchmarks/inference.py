@@ -1,11 +1,13 @@
-"""How fast an exported classifier answers: MINDIR in Python, the C++ program, ONNX Runtime, and PyTorch.
+"""How fast an exported classifier answers: MINDIR in Python, the C++ program, ONNX Runtime, also in int8, and PyTorch.
 
     python benchmarks/inference.py                     # BERT-base, batch 1 and 8, length 128
     python benchmarks/inference.py --network tiny --runs 5
+    python benchmarks/inference.py --ways onnx int8 pytorch --pytorch_python ../torch/bin/python
 
-Random weights, float32. Every figure is of a process of its own: the seconds from its start to the first answer, and
-the median of the runs after it. The processes of all ways alternate, and the best of the rounds counts, so that other
-work on the machine hits all alike. The C++ program must have been built, see ascend310_infer/build.sh.
+Random weights, float32 but for the int8 model. Every figure is of a process of its own: the seconds from its start to
+the first answer, and the median of the runs after it. The processes of all ways alternate, and the best of the rounds
+counts, so that other work on the machine hits all alike. The last column compares with PyTorch. The C++ program must
+have been built, see ascend310_infer/build.sh.
 """
 
 import argparse
@@ -16,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +28,8 @@ sys.path.insert(0, str(ROOT))
 
 SIZES = {"base": (12, 768, 12, 3072), "tiny": (2, 128, 2, 512)}  # layers, width, heads, width of the feed-forward
 VOCABULARY, CLASSES = 21128, 15
-WAYS = ("MINDIR in Python", "C++ program", "ONNX Runtime", "PyTorch eager")
+WAYS = {"mindir": "MINDIR in Python", "cpp": "C++ program", "onnx": "ONNX Runtime", "int8": "ONNX Runtime, int8",
+        "pytorch": "PyTorch eager"}
 
 
 def main():
@@ -37,6 +41,8 @@ def main():
     parser.add_argument("--runs", type=int, default=20, help="timed runs after the first")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--program", default=str(ROOT / "ascend310_infer" / "out" / "main"))
+    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS), help="what takes turns")
+    parser.add_argument("--pytorch_python", default=sys.executable, help="the Python that has PyTorch")
     parser.add_argument("--run", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--place", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -47,18 +53,20 @@ def main():
         options.place = place
         export_models(options)
         print(f"{options.network}, length {options.length}\n{'':>18} {'batch':>5} {'first answer':>12} "
-              f"{'ms a run':>9} {'samples/s':>9}")
+              f"{'ms a run':>9} {'samples/s':>9} {'x PyTorch':>9}")
         for batch_size in map(int, options.batch_sizes.split(",")):
             write_inputs(options, batch_size)
-            rounds = [[measure(options, way, batch_size) for way in WAYS] for _ in range(options.rounds)]
-            for way, of_rounds in zip(WAYS, zip(*rounds, strict=True), strict=True):
-                first, median = (min(figures) for figures in zip(*of_rounds, strict=True))
-                print(f"{way:>18} {batch_size:>5} {first:>10.2f} s {1000 * median:>9.1f} {batch_size / median:>9.1f}",
-                      flush=True)
+            rounds = [[measure(options, way, batch_size) for way in options.ways] for _ in range(options.rounds)]
+            best = {way: tuple(map(min, zip(*of_rounds, strict=True)))
+                    for way, of_rounds in zip(options.ways, zip(*rounds, strict=True), strict=True)}
+            for way, (first, median) in best.items():
+                ratio = f"{best['pytorch'][1] / median:>9.2f}" if "pytorch" in best else ""
+                print(f"{WAYS[way]:>18} {batch_size:>5} {first:>10.2f} s {1000 * median:>9.1f} "
+                      f"{batch_size / median:>9.1f} {ratio}", flush=True)
 
 
 def export_models(options):
-    """Write one classifier with random weights in both formats."""
+    """Write one classifier with random weights in every form."""
     import export
     from src.bert_for_pre_training import initialize_parameters
     from src.tasks.registry import load_task_config, task_type
@@ -69,14 +77,15 @@ def export_models(options):
                "num_hidden_layers": layers, "num_attention_heads": heads, "intermediate_size": inner,
                "compute_type": "float32"}
     command = ["--description=run_classifier", "--device_target=CPU", f"--num_class={CLASSES}", "--export_batch_size=0",
-               f"--export_ckpt_file={options.place}/a.ckpt", f"--export_file_name={options.place}/bert",
+               f"--export_ckpt_file={options.place}/a.ckpt",
                *(f"--bert_net_cfg.{key}={value}" for key, value in network.items())]
     config = load_task_config("", command)
     cell = task_type("run_classifier").from_config(config).inference_network()
     initialize_parameters(cell, 0.02, seed=0)
     save_weights(cell, Path(options.place, "a.ckpt"))
-    for file_format in ("MINDIR", "ONNX"):
-        export.main([*command, f"--file_format={file_format}"])
+    for name, words in (("bert.mindir", ["MINDIR"]), ("bert.onnx", ["ONNX"]),
+                        ("int8.onnx", ["ONNX", "--quantization=int8"])):
+        export.main([*command, f"--export_file_name={options.place}/{name}", "--file_format", *words])
 
 
 def batch(options, batch_size):
@@ -101,16 +110,17 @@ def measure(options, way, batch_size):
     start(options, way, batch_size, "first", 0)
     first = time.perf_counter() - begin
     output = start(options, way, batch_size, "all", options.runs)
-    if way == "C++ program":
+    if way == "cpp":
         return first, float(re.search(r"p50 ([\d.]+) ms", output)[1]) / 1000
     return first, json.loads(output.splitlines()[-1])
 
 
 def start(options, way, batch_size, files, runs):
     """Run one way in a process of its own; return what it printed."""
-    command = [sys.executable, __file__, "--run", way, str(batch_size), "--runs", str(runs), "--length",
+    python = options.pytorch_python if way == "pytorch" else sys.executable
+    command = [python, __file__, "--run", way, str(batch_size), "--runs", str(runs), "--length",
                str(options.length), "--network", options.network, "--place", options.place]
-    if way == "C++ program":
+    if way == "cpp":
         command = [options.program, "--device_type", "CPU", "--model_path", f"{options.place}/bert.mindir",
                    "--input_path", f"{options.place}/{files}{batch_size}", "--result_path", f"{options.place}/results",
                    "--time_path", f"{options.place}/times"]
@@ -123,7 +133,8 @@ def start(options, way, batch_size, files, runs):
 def run_in_python(options, way, batch_size):
     """Print the median seconds of a run."""
     columns = batch(options, batch_size)
-    answer = {WAYS[0]: mindir, WAYS[2]: onnx, WAYS[3]: torch_eager}[way](options)
+    answer = {"mindir": mindir, "onnx": partial(onnx, model="bert.onnx"), "int8": partial(onnx, model="int8.onnx"),
+              "pytorch": torch_eager}[way](options)
     answer(columns)
     times = []
     for _ in range(options.runs):
@@ -142,11 +153,11 @@ def mindir(options):
     return lambda columns: graph(*map(ms.Tensor, columns)).asnumpy()
 
 
-def onnx(options):
+def onnx(options, model):
     """A function from the columns to the logits."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(f"{options.place}/bert.onnx", providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(f"{options.place}/{model}", providers=["CPUExecutionProvider"])
     names = [value.name for value in session.get_inputs()]
     return lambda columns: session.run(None, {name: column.astype("int64")
                                               for name, column in zip(names, columns, strict=True)})

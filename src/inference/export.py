@@ -4,7 +4,7 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Container
+from collections.abc import Callable, Container
 from pathlib import Path
 
 import mindspore as ms
@@ -18,6 +18,7 @@ from src.errors import UserError
 from src.files import atomic_files, check_output, open_to_others
 from src.inference.lite_config import BATCH_SIZES, SUFFIX, lite_config
 from src.inference.onnx_export import INPUT_NAMES, INPUTS, write_onnx
+from src.inference.quantization import PURPOSE, quantize
 from src.initialization import undrawn_weights
 from src.lstm import BidirectionalLSTM
 from src.model_utils.config import Config
@@ -28,7 +29,11 @@ from src.tasks.registry import task_type
 EXTENSIONS = {"MINDIR": ".mindir", "AIR": ".air", "ONNX": ".onnx"}
 
 
-def export_model(config: Config, device_target: str) -> Path:
+# Is told a state of an ONNX model, before or after its quantization, and the file.
+Score = Callable[[str, Path], None]
+
+
+def export_model(config: Config, device_target: str, score: Score | None = None) -> Path:
     """Write the network of `export_ckpt_file` as `export_file_name`; return the file.
 
     A JSON file beside it tells task, inputs, outputs and classes: `name.json`, of an ONNX model `name.onnx.json`, since
@@ -37,6 +42,7 @@ def export_model(config: Config, device_target: str) -> Path:
     Args:
         config: of the task.
         device_target: what this process computes on; `export_target` may name another device for the model.
+        score: called with the float32 model and with the int8 one, if the model is quantized.
 
     Raises:
         UserError: an option is missing, the checkpoint does not fit, or the format needs another device.
@@ -47,8 +53,13 @@ def export_model(config: Config, device_target: str) -> Path:
     if file_format == "AIR" and device_target != "Ascend":
         raise UserError(f"file_format: AIR can be exported on Ascend only, and device_target is {device_target}; use "
                         f"MINDIR or ONNX")
+    if config.quantization != "none" and file_format != "ONNX":
+        raise UserError(f"quantization: found {config.quantization}, but file_format is {file_format}, and only ONNX "
+                        f"models can be quantized; give --file_format ONNX, or leave quantization out")
     if file_format == "ONNX":
         onnx_package("onnx", "file_format ONNX")
+    if config.quantization != "none":
+        onnx_package("onnxruntime", PURPOSE)
     path = check_output(model_path(config.export_file_name, file_format), "export_file_name")
     target = _target(config, device_target)
     task = task_type(config.description).from_config(config, target)
@@ -58,7 +69,7 @@ def export_model(config: Config, device_target: str) -> Path:
         task.load(network, config.export_ckpt_file, "export_ckpt_file")
         if target == "Ascend" and task.untried_on_ascend:
             print(f"export_target: {task.untried_on_ascend}", file=sys.stderr, flush=True)
-        return _write(task, network, path, target)
+        return _write(task, network, path, target, score)
 
 
 def _target(config: Config, device_target: str) -> str:
@@ -82,7 +93,7 @@ def model_path(name: str, file_format: str) -> Path:
     return path if path.suffix == extension else path.with_name(path.name + extension)
 
 
-def _write(task: Task, network: nn.Cell, path: Path, target: str) -> Path:
+def _write(task: Task, network: nn.Cell, path: Path, target: str, score: Score | None) -> Path:
     """Write the model and what describes it into a temporary directory first; return the model.
 
     A MINDIR model of more than 1 GB consists of `name_graph.mindir` and the weights in `name_variables/`.
@@ -105,6 +116,8 @@ def _write(task: Task, network: nn.Cell, path: Path, target: str) -> Path:
         if is_onnx:
             write_onnx(directory / path.name, task.bert_config, _weights(network), head, about,
                        config.onnx_input_names)
+            if config.quantization != "none":
+                _quantize(directory / path.name, score)
         else:
             _write_with_mindspore(network, directory / path.stem, config.file_format, shapes)
         if not (directory / path.name).exists():
@@ -121,6 +134,14 @@ def _write(task: Task, network: nn.Cell, path: Path, target: str) -> Path:
     if config.file_format == "MINDIR" and not for_lite:
         path.with_suffix(SUFFIX).unlink(missing_ok=True)  # of an earlier model of this name
     return path
+
+
+def _quantize(model: Path, score: Score | None) -> None:
+    if score:
+        score("float32", model)
+    quantize(model)
+    if score:
+        score("int8", model)
 
 
 def checksums(directory: Path, model: str, others: Container[str] = ()) -> dict:
@@ -145,6 +166,8 @@ def _description(task: Task, head: Head, shapes: dict[str, tuple[int | None, ...
              "max_length": None if sizes.use_relative_positions else sizes.max_position_embeddings}
     if config.file_format == "ONNX" and head.further_outputs:
         about["further_outputs"] = list(head.further_outputs)
+    if config.quantization != "none":
+        about["quantization"] = config.quantization
     if config.file_format != "ONNX":
         about["config"] = portable_values(config)
     return about | {f"{name}_shape": list(shapes[name]) for name in head.further_inputs}
