@@ -162,13 +162,19 @@ def _held_out_output(every: int, file: str | Path | None, inputs: Sequence[Path]
         return None
     if every == 1 or every < 0:
         raise UserError(f"--held_out_every is {every}, expected at least 2, or 0 to hold nothing out")
-    output = shard.file(Path(file)) if file is not None else outputs[0].parent / "eval" / outputs[0].name
-    if any(output.resolve().parent == other.resolve().parent for other in outputs):
-        raise UserError(f"--held_out_file: {output} lies beside {outputs[0]}, where a training would read it as well; "
-                        f"give a file in another directory")
+    output = shard.file(Path(file)) if file is not None else _beside(outputs[0].parent) / outputs[0].name
+    if any(other.resolve().parent in output.resolve().parents for other in outputs):
+        raise UserError(f"--held_out_file: {output} lies in the directory of {outputs[0]}, where a training would "
+                        f"read it as well; give a file in another directory")
     if output.resolve() in {path.resolve() for path in inputs}:
         raise UserError(f"--held_out_file: {output} is an input file; give another name")
     return check_output(output, "--held_out_file")
+
+
+def _beside(directory: Path) -> Path:
+    """Where the records that are held out go, not below those to train on, since a training reads these folders too."""
+    directory = directory if directory.name not in ("", "..") else directory.resolve()
+    return directory.with_name(f"{directory.name}_eval")
 
 
 def _check_room(outputs: Sequence[Path], text_bytes: float) -> None:
@@ -289,7 +295,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--held_out_every", type=int, default=0, metavar="N",
         help="keep every N-th document for the evaluation, in record files of its own (default %(default)s: none)")
     add("--held_out_file", metavar="FILE",
-        help="record file of the documents that are held out (default: the name of --output_file in the folder eval "
+        help="record file of the documents that are held out (default: the name of --output_file in the folder …_eval "
              "beside it)")
     add("--shard", type=Shard.parse, default=WHOLE, metavar="I/N",
         help="for N machines that share the text, of which this is number I, such as 2/8 with 1 <= I <= N: write the "

@@ -109,9 +109,9 @@ def test_few_held_out_documents(tmp_path, text, vocab_file, capsys):
     """They make one chunk, so one machine has it, and the other writes no file of none."""
     assert len(list(Corpus([text], CHUNK, selection=Selection(20, held_out=True)).chunks())) == 1
     for number in (1, 2):
-        run(text, tmp_path / "a.mindrecord", vocab_file, "--held_out_every", "20", "--shard", f"{number}/2")
+        run(text, tmp_path / "t" / "a.mindrecord", vocab_file, "--held_out_every", "20", "--shard", f"{number}/2")
     assert "note: no held-out instances are in shard 2/2" in capsys.readouterr().out
-    assert sorted(path.name for path in (tmp_path / "eval").iterdir()) == [
+    assert sorted(path.name for path in (tmp_path / "t_eval").iterdir()) == [
         "a_1_of_2.about.json", "a_1_of_2.mindrecord", "a_1_of_2.mindrecord.db", "vocab.txt"]
 
 
