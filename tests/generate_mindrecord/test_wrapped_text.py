@@ -146,7 +146,7 @@ def test_the_command_says_what_it_did(run, tmp_path, book, capsys):
     lines = [len(textwrap.wrap(" ".join(paragraph), 70)) for chapter in book for paragraph in chapter]
     joined = [count for count in lines if count > 1]
     assert f"joined {sum(joined)} hard-wrapped lines to {len(joined)} paragraphs" in printed
-    counts = [len(MindRecordFile(tmp_path / "out" / name)) for name in ("book.mindrecord", "../out_eval/book.mindrecord")]
+    counts = [len(MindRecordFile(tmp_path / name / "book.mindrecord")) for name in ("out", "out_eval")]
     assert summary.instances == counts[0] and summary.documents == 45
     assert f"Wrote {counts[1]} held-out instances to {tmp_path / 'out_eval/book.mindrecord'}\n5 documents, " in printed
     assert counts[0] > 12 * counts[1] > 0  # nine times the documents, twice
@@ -171,7 +171,7 @@ def test_held_out_records_share_no_sentence_with_the_others(run, tmp_path):
 @pytest.mark.parametrize(("options", "message"), [
     (["--held_out_every", "1"], "--held_out_every is 1, expected at least 2"),
     (["--held_out_file", "x.mindrecord"], "--held_out_file needs --held_out_every N"),
-    (["--held_out_every", "5", "--held_out_file", "{out}/below/dev.mindrecord"], "where a training would read it as well"),
+    (["--held_out_every", "5", "--held_out_file", "{out}/a/dev.mindrecord"], "where a training would read it as well"),
     (["--held_out_every", "5", "--held_out_file", "{tmp}/book.txt"], "book.txt is an input file")])
 def test_mistakes(run, tmp_path, options, message):
     with pytest.raises(UserError, match=message):
