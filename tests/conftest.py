@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from benchmarks.validated_ir import ONLY_VALIDATED
 # The tests are of MindSpore's own operators, also in a clone in which those of src/cpu_kernels were built; these have
 # tests of their own, which say where theirs are.
 os.environ["CPU_KERNELS_DIR"] = str(Path(__file__).with_name("no_cpu_kernels"))
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup, under which a suite may run, makes every child ignore
 os.environ |= ONLY_VALIDATED  # before the first graph: tests that read graphs read those of this pass
 
 
