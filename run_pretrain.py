@@ -12,13 +12,13 @@ from src.model_utils.config import WeightsOption, load_config
 from src.model_utils.device_adapter import set_up_device
 from src.model_utils.moxing_adapter import cloud_storage
 from src.tasks.pretraining.task import PretrainTask
-from src.tasks.pretraining.training import Pretraining, weights_in_use
+from src.tasks.pretraining.training import Pretraining
 from src.training.run import run_training
 
 
 def main(argv: list[str] | None = None) -> None:
     """Read the configuration and train."""
-    weights = WeightsOption(weights_in_use, open_model)
+    weights = WeightsOption(Pretraining.weights_in_use, open_model)
     with cloud_storage(load_config("Pre-train BERT or BERT-NEZHA.", PretrainTask.config_file, argv, weights)) as asked:
         options = ["data_dir", *(["eval_data_dir"] if asked.train_with_eval else [])]
         device = set_up_device(asked)  # before records are made: that may take its time

@@ -5,6 +5,7 @@ device or a pipe, is written to and not replaced. The temporary name tells whose
 same output removes what a killed one has left.
 """
 
+import io
 import json
 import os
 import re
@@ -213,6 +214,19 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
             temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_all(file: io.FileIO, data: bytes, path: Path) -> None:
+    """Write all of the data to an unbuffered file, which `path` names; a disk may take a part of it at a time.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    try:
+        while data:
+            data = data[file.write(data) or 0:]
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}; free space and resume") from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -17,7 +17,7 @@ from src.exchange.folders import open_model
 from src.exchange.huggingface import read_safetensors
 from src.model_folder import ModelFolder
 from src.model_utils.config import Config, WeightsOption, load_config
-from src.tasks.finetuning import weights_in_use
+from src.tasks.finetuning import Finetuning
 from src.tasks.registry import WEIGHTS_OPTIONS, load_task_config
 from src.tools import convert_checkpoint
 from src.weights import find_weights, read_weights
@@ -42,7 +42,8 @@ def folder(folders: Path, tmp_path: Path) -> Path:
 
 def finetuning(*options: object) -> Config:
     """The configuration of run_classifier.py."""
-    return load_config("", "task_classifier_config.yaml", [*map(str, options)], WeightsOption(weights_in_use))
+    weights = WeightsOption(Finetuning.weights_in_use)
+    return load_config("", "task_classifier_config.yaml", [*map(str, options)], weights)
 
 
 def refusal(*options: object) -> str:

@@ -20,7 +20,7 @@ from src.exchange.names import (
     tasks_with_head_in,
 )
 from src.files import write_text
-from src.model_folder import DESCRIPTION, LABELS, VOCABULARY, ModelFolder
+from src.model_folder import LABELS, VOCABULARY, ModelFolder
 from src.model_utils.config import Config, WeightsOption, load_config, sizes_group
 from src.tasks.base import Task
 from src.tasks.finetune_task import FinetuneTask
@@ -163,8 +163,7 @@ def write(model: Model, directory: Path, home: Path, file_format: str, seq_lengt
     BertConfig(**sizes)  # refuses a seq_length that does not fit
     options = {"num_class": model.num_labels, "do_lower_case": model.do_lower_case}
     options = {key: value for key, value in options.items() if key in task_class.model_options and value is not None}
-    folder = ModelFolder(directory, task_class.description, task_class.checkpoint_prefix(), sizes, options,
-                         source=directory / DESCRIPTION, weights=directory).write(_files(model, report))
+    folder = task_class.folder_of(directory, sizes, options).write(_files(model, report))
     words = dict(folder.files)
     if "do_lower_case" in options:
         words["do_lower_case"] = str(model.do_lower_case).lower()

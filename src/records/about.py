@@ -15,7 +15,7 @@ from typing import Any
 
 from src.checkpoint_files import crc32
 from src.errors import UserError
-from src.files import atomic_write, is_passed_on
+from src.files import atomic_write, is_passed_on, write_text
 from src.json_files import member, read_json_object
 from src.records.columns import ABOUT
 from src.text_files import check_regular
@@ -28,8 +28,7 @@ _ALWAYS_THERE = ("vocab_file", "vocab_crc32")
 
 def write_about(record_path: str | Path, about: Mapping[str, Any]) -> None:
     """Write what is known of a record file beside it."""
-    with atomic_write(_about_path(Path(record_path))) as temporary:
-        temporary.write_text(json.dumps(dict(about), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(_about_path(Path(record_path)), json.dumps(dict(about), indent=2, ensure_ascii=False) + "\n")
 
 
 def accompany(record_paths: Iterable[Path], vocab_file: str | Path, about: Mapping[str, Any],

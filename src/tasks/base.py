@@ -118,8 +118,12 @@ class Task(ABC):
         """What `path`, the folder of its weights, says about them; its files are those of `model_files`."""
         sizes = self.config[sizes_group(self.config)]
         network = {key: sizes[key] for key in sizes if key not in ("dtype", "compute_type")}
-        options = {key: self.config[key] for key in self.model_options}
-        return ModelFolder(path, self.description, self.checkpoint_prefix(), network, options,
+        return self.folder_of(path, network, {key: self.config[key] for key in self.model_options})
+
+    @classmethod
+    def folder_of(cls, path: Path, network: Mapping[str, Any], options: Mapping[str, Any]) -> ModelFolder:
+        """A folder of weights of this task, with their sizes and `model_options`."""
+        return ModelFolder(path, cls.description, cls.checkpoint_prefix(), network, options,
                            source=path / DESCRIPTION, weights=path)
 
     def model_files(self) -> dict[str, Path | Sequence[str]]:

@@ -75,9 +75,10 @@ class BestWeights(TrainingEvaluation):
         self.take_weights()
         evaluation = self.task.evaluate(self.network, self.batches)
         self.show(report, evaluation.lines, evaluation.results)
-        if self.run.recorders and evaluation.items:
+        recorders = [recorder for recorder in self.run.recorders if recorder.takes_text]
+        if recorders and evaluation.items:
             text = predictions_text(evaluation.items(), self._complete)
-            for recorder in self.run.recorders:
+            for recorder in recorders:
                 recorder.write_text(report.step, text)
         if self.best is None or self._quality(evaluation.results) > self._quality(self.best["results"]):
             self.without_gain = 0

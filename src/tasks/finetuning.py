@@ -30,14 +30,6 @@ FROM_SCRATCH = "none"  # as load_pretrain_checkpoint_path: no pre-trained weight
 _ENCODER = "bert.bert."  # what the names of its parameters begin with, in pre-trained and fine-tuned networks
 
 
-def weights_in_use(config: Config) -> str:
-    """The option that names what a run of fine-tuning begins with: for `resume` the folder of its own checkpoints."""
-    if not config.do_train:
-        return "load_finetune_checkpoint_path"
-    goes_on = config.resume and ModelFolder.find(config.save_finetune_checkpoint_path)
-    return "save_finetune_checkpoint_path" if goes_on else ENCODER_OPTION
-
-
 def run_finetuning(help_text: str, task_type: type[FinetuneTask], argv: list[str] | None = None,
                    prepare: PrepareData = settled_by_records,
                    open_model: Callable[[str], ModelFolder | None] = ModelFolder.find) -> dict[str, float]:
@@ -56,7 +48,7 @@ def run_finetuning(help_text: str, task_type: type[FinetuneTask], argv: list[str
     Raises:
         UserError: something in the configuration, the records or the checkpoint does not fit.
     """
-    weights = WeightsOption(weights_in_use, open_model)
+    weights = WeightsOption(Finetuning.weights_in_use, open_model)
     with cloud_storage(load_config(help_text, task_type.config_file, argv, weights)) as asked:
         _check_what_to_do(asked, task_type)
         device = set_up_device(asked)  # before records are made: that may take its time
@@ -95,6 +87,11 @@ class Finetuning(TaskJob[FinetuneTask]):
     recipe_keys = ("seed", "train_data_shuffle", "accumulation_steps", "train_steps", "epoch_num", "length_grouping",
                    "warmup_ratio", "layerwise_lr_decay")
     overwrite_advice = "; to evaluate it only, give --do_train false"
+
+    @classmethod
+    def weights_in_use(cls, config: Config) -> str:
+        """Without a training the fine-tuned weights."""
+        return super().weights_in_use(config) if config.do_train else "load_finetune_checkpoint_path"
 
     def __init__(self, task: FinetuneTask, asked: Config | None = None) -> None:
         super().__init__(task, asked)

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
-from src.model_folder import DESCRIPTION, FILE_NAMES
+from src.model_folder import DESCRIPTION, FILE_NAMES, ModelFolder
 from src.model_utils.config import Config
 from src.tasks.base import Task
 from src.tasks.model_card import CARD, Training, names_of_files, write_card, write_model_folder
@@ -21,7 +21,7 @@ class TaskJob(Job, Generic[AnyTask]):
         asked: its configuration as the user gave it, where `task` has records in the place of raw data.
     """
 
-    start_option: str  # names the weights that it starts from
+    start_option: ClassVar[str]  # names the weights that it starts from
     data_option: str  # names the data to train on
     eval_options: tuple[str, ...]  # of which the first that is set names the data of the scores
     scored_weights: str = ""  # the file that the scores are of, where it is not the newest
@@ -32,6 +32,12 @@ class TaskJob(Job, Generic[AnyTask]):
         self.task = task
         self.prefix = task.checkpoint_prefix()
         self.config_name = f"{task.name}_config.yaml"  # evaluation, prediction and export take it as --config_path
+
+    @classmethod
+    def weights_in_use(cls, config: Config) -> str:
+        """The option that names what a training begins with: for `resume` the folder of its own checkpoints."""
+        goes_on = config.resume and ModelFolder.find(config[cls.output_option])
+        return cls.output_option if goes_on else cls.start_option
 
     def other_results(self) -> tuple[str, ...]:
         """The description of the model too."""
@@ -52,6 +58,6 @@ class TaskJob(Job, Generic[AnyTask]):
                     "learning rate": options.learning_rate, "seed": config.seed,
                     "started from": config[self.start_option]}
         plot = "" if config.plot_file else "loss.png"
-        write_card(type(self.task), folder, Training(settings, data[self.data_option], evaluated_on, scores, plot,
-                                               self.scored_weights))
+        training = Training(settings, data[self.data_option], evaluated_on, scores, plot, self.scored_weights)
+        write_card(type(self.task), folder, training)
         return data | names_of_files(self.task, folder)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from src.files import atomic_write, check_output, is_passed_on
+from src.files import check_output, is_passed_on, write_text
 from src.html_page import Table, heading, line_chart, page, paragraph, table
 from src.records.reader import RecordSource
 from src.tasks.finetune_task import Evaluation, FinetuneTask
@@ -37,8 +37,7 @@ def report_path(predictions: Path) -> Path | None:
 def write_report(path: Path | None, title: str, parts: Iterable[str]) -> None:
     """Write the page, if there is a place for it."""
     if path:
-        with atomic_write(path) as temporary:
-            temporary.write_text(page(title, parts), encoding="utf-8")
+        write_text(path, page(title, parts))
 
 
 def curve_parts(metrics_path: Path, score: str) -> list[str]:

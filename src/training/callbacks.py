@@ -173,6 +173,7 @@ class Recorder(Callback):
     """Keeps the numbers of a run, in the order of the steps; an evaluation adds its own to those of its step."""
 
     place = Place.RECORD
+    takes_text = False  # whether `write_text` keeps anything
 
     def write(self, step: int, **values: float) -> None:
         """Keep scores that belong to `step`."""

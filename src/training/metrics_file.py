@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from src.errors import UserError, quoted
-from src.files import atomic_write, check_output, failing_in_one_line, is_passed_on
+from src.files import atomic_write, check_output, failing_in_one_line, is_passed_on, write_all
 from src.json_files import member, parse_json
 from src.text_files import read_text
 from src.training.callbacks import Callback, Place, Recorder, RunPlan, StepReport
@@ -43,12 +43,7 @@ class MetricsFile(Recorder):
 
     def write(self, step: int, **values: float) -> None:
         """Append one line of numbers that belong to `step`."""
-        line = (json.dumps({"step": step, **values}) + "\n").encode()
-        try:
-            while line:  # a disk may take a part of it
-                line = line[self.file.write(line) or 0:]
-        except OSError as error:
-            raise UserError(f"cannot write {self.path}: {error.strerror}; free space and resume") from error
+        write_all(self.file, (json.dumps({"step": step, **values}) + "\n").encode(), self.path)
 
     def on_step(self, report: StepReport) -> None:
         """Append the step's line. Digits are those of the float32 loss, so that two runs can be compared exactly."""

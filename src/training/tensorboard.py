@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from src.errors import UserError
-from src.files import failing_in_one_line, make_output_dir
+from src.files import failing_in_one_line, make_output_dir, write_all
 from src.training.callbacks import Recorder, RunPlan, StepReport
 
 _VERSION = "brain.Event:2"  # of the format; the first event of a file says it
@@ -23,6 +23,8 @@ class TensorBoard(Recorder):
 
     A resumed run says where it begins; TensorBoard then leaves out what an earlier one wrote of the same steps.
     """
+
+    takes_text = True
 
     def __init__(self, directory: str | Path, plan: RunPlan) -> None:
         """Open a file in the directory (given by tensorboard_dir)."""
@@ -60,12 +62,8 @@ class TensorBoard(Recorder):
                                                       for name, value in values.items()]))
 
     def _write(self, **fields: Any) -> None:  # noqa: ANN401
-        record = self._framed(self._events.Event(wall_time=time.time(), **fields).SerializeToString())
-        try:
-            while record:  # a disk may take a part of it
-                record = record[self.file.write(record) or 0:]
-        except OSError as error:
-            raise UserError(f"cannot write {self.path}: {error.strerror}; free space and resume") from error
+        event = self._events.Event(wall_time=time.time(), **fields)
+        write_all(self.file, self._framed(event.SerializeToString()), self.path)
 
     def _framed(self, data: bytes) -> bytes:
         """A record as in TFRecord: its length and its data, each followed by its checksum."""

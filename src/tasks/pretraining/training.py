@@ -8,7 +8,6 @@ from mindspore import nn
 from src.checkpoint_files import Checkpoint
 from src.errors import UserError
 from src.initialization import undrawn_weights
-from src.model_folder import ModelFolder
 from src.model_utils.config import Config
 from src.model_utils.device_adapter import DeviceInfo
 from src.records.reader import Records
@@ -21,12 +20,6 @@ from src.training.optimizer import Optimizer
 from src.training.run import Run, TrainingEvaluation
 from src.training.start import report_resumption, resume_newest
 from src.training.train_step import TrainStep
-
-
-def weights_in_use(config: Config) -> str:
-    """The option that names what a pre-training begins with: for `resume` the folder of its own checkpoints."""
-    goes_on = config.resume and ModelFolder.find(config.save_checkpoint_path)
-    return "save_checkpoint_path" if goes_on else "load_checkpoint_path"
 
 
 class Pretraining(TaskJob[PretrainTask]):

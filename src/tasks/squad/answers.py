@@ -310,7 +310,7 @@ def best_thresholds(examples: Sequence[Example], predictions: Mapping[str, str],
 def cmrc_segments(text: str) -> list[str]:
     """Lower-cased Chinese characters, other words and marks, without the marks that CMRC 2018 leaves out."""
     segments = []
-    for part in _CHINESE_OR_OTHER.finditer(text.lower().strip().translate(_WITHOUT_CMRC_PUNCTUATION)):
+    for part in _CHINESE_OR_OTHER.finditer(_bare(text)):
         segments += [part[1]] if part[1] else treebank_words(part[0])
     return segments
 
